@@ -1,0 +1,86 @@
+"""The ports of the loop: what it needs from the world, as Protocols.
+
+A user puts a recommender, a memory or a reasoner of their own behind the loop by writing a class of this shape.
+Nothing here knows torch, SQL or an LLM client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from .words import (
+    Candidate,
+    Correction,
+    Decision,
+    Effect,
+    ItemSpec,
+    Observation,
+    Path,
+    Reading,
+    Reflection,
+    Signal,
+    Slate,
+)
+
+
+class Observer(Protocol):
+    """Reads what is known of a user strictly before a decision time."""
+
+    def observe(self, user: str, at: datetime) -> Observation:
+        """Raise ``InputError`` when the user has no event before ``at``."""
+        ...
+
+
+class Reasoner(Protocol):
+    """Labels roles, imagines paths, revises rejected specs and reflects. Raises ``ReasonerError`` when it cannot."""
+
+    @property
+    def name(self) -> str:
+        """``evidence`` or ``llm:<model>``; stands in the trace."""
+        ...
+
+    def reason(self, seen: Observation, corrections: Sequence[Correction]) -> Reading: ...
+
+    def simulate(self, seen: Observation, reading: Reading, corrections: Sequence[Correction]) -> tuple[Path, ...]: ...
+
+    def revise(self, seen: Observation, rejected: Sequence[Candidate]) -> tuple[ItemSpec | None, ...]:
+        """One better spec for each rejected candidate, in order; None where it gives up."""
+        ...
+
+    def reflect(
+        self,
+        seen: Observation,
+        reading: Reading,
+        paths: Sequence[Path],
+        candidates: Sequence[Candidate],
+        effects: Sequence[Effect],
+        signals: Sequence[Signal],
+    ) -> Reflection: ...
+
+
+class Catalogue(Protocol):
+    """Grounds specs in items that exist and are available at ``at``."""
+
+    def ground(self, specs: Sequence[tuple[int, int, ItemSpec]], seen: Observation) -> tuple[Candidate, ...]:
+        """One candidate for each (path number, step, spec), in order; a rejected one carries its reason."""
+        ...
+
+
+class Recommender(Protocol):
+    """The generative backbone, or any recommender that can estimate a path and rank a slate."""
+
+    def rollout(self, user: str, at: datetime, paths: Sequence[tuple[int, Sequence[str]]]) -> tuple[Effect, ...]:
+        """The effect of each (path number, item ids in order of the steps)."""
+        ...
+
+    def slate(self, user: str, at: datetime, candidates: Sequence[Candidate], size: int) -> Slate:
+        """The best ``size`` available items, with the surviving candidates integrated; no candidates = no reasoning."""
+        ...
+
+
+class Memory(Protocol):
+    """Where finished decisions go. Writing the same decision twice changes nothing."""
+
+    def record(self, decision: Decision) -> None: ...
