@@ -11,11 +11,13 @@ from datetime import datetime
 from typing import Protocol
 
 from .words import (
+    CallSite,
     Candidate,
     Correction,
     Decision,
     Effect,
     ItemSpec,
+    LlmCall,
     Observation,
     Path,
     Reading,
@@ -41,11 +43,15 @@ class Reasoner(Protocol):
         """``evidence`` or ``llm:<model>``; stands in the trace."""
         ...
 
-    def reason(self, seen: Observation, corrections: Sequence[Correction]) -> Reading: ...
+    def reason(self, seen: Observation, corrections: Sequence[Correction], *, site: CallSite) -> Reading: ...
 
-    def simulate(self, seen: Observation, reading: Reading, corrections: Sequence[Correction]) -> tuple[Path, ...]: ...
+    def simulate(
+        self, seen: Observation, reading: Reading, corrections: Sequence[Correction], *, site: CallSite
+    ) -> tuple[Path, ...]: ...
 
-    def revise(self, seen: Observation, rejected: Sequence[Candidate]) -> tuple[ItemSpec | None, ...]:
+    def revise(
+        self, seen: Observation, rejected: Sequence[Candidate], *, site: CallSite
+    ) -> tuple[ItemSpec | None, ...]:
         """One better spec for each rejected candidate, in order; None where it gives up."""
         ...
 
@@ -57,6 +63,8 @@ class Reasoner(Protocol):
         candidates: Sequence[Candidate],
         effects: Sequence[Effect],
         signals: Sequence[Signal],
+        *,
+        site: CallSite,
     ) -> Reflection: ...
 
 
@@ -84,3 +92,15 @@ class Memory(Protocol):
     """Where finished decisions go. Writing the same decision twice changes nothing."""
 
     def record(self, decision: Decision) -> None: ...
+
+
+class CallLog(Protocol):
+    """Remembers LLM calls, so that an equal request is answered without a second call."""
+
+    def find_call(self, request_hash: str) -> LlmCall | None:
+        """The latest call with that hash that has an answer, or None."""
+        ...
+
+    def record_call(self, call: LlmCall) -> None:
+        """Idempotent on (site, request_hash)."""
+        ...

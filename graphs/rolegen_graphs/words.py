@@ -287,3 +287,51 @@ class Decision(Record):
     slate_without_reasoning: Slate
     reasoner: str
     """who answered: ``evidence``, ``llm:<model>``, or ``mixed`` when a fallback happened"""
+
+
+class CallSite(Record):
+    """Where in the loop an LLM call is made; with the request's hash it is the natural key of the call."""
+
+    decision: str
+    round: int
+    node: Literal["reason", "simulate", "ground", "reflect"]
+
+
+class LlmCall(Record):
+    """One answered or failed request to a chat model. No secret and no header is ever part of it."""
+
+    site: CallSite
+    request_hash: str
+    """sha256 over model, parameters and messages: equal requests have equal hashes"""
+    prompt: str
+    prompt_version: str
+    prompt_hash: str
+    model: str
+    messages: str
+    """the rendered messages as JSON"""
+    raw: str
+    """the raw text of the answer; empty when the request failed"""
+    error: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = None
+    """None when the model's price is not known"""
+    latency_s: float = 0.0
+    retries: int = 0
+    cached: bool = False
+    """answered from memory: no request left the process and nothing was paid"""
+    at: datetime
+
+
+class Outcome(Record):
+    """What the user did within the horizon of a decision."""
+
+    decision: str
+    user: str
+    ordered_at: datetime | None
+    """time of the first net order within the horizon; None when there was none"""
+    items: tuple[str, ...] = ()
+    """distinct items of that order that were not refunded"""
+    value: float = 0.0
+    final: bool = True
+    """False while the horizon is still open: "not ordered" is then not yet a fact"""
