@@ -38,7 +38,8 @@ Confidence = Annotated[float, Field(ge=0.0, le=1.0)]
 class Record(BaseModel):
     """Base of all words: frozen, and closed against unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Infinite bounds are honest ("nothing is known") and must survive JSON.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class Event(Record):

@@ -1,0 +1,215 @@
+"""Training decisions from a log, and their padded batches.
+
+A *return* is an order day of a user who had ordered before; its decision lies some days earlier, as it does in use: the
+shop decides today, the customer comes within the horizon. A *spell* is any decision with the question "net order within
+the horizon?"; one whose horizon is not over by the end of the log has no label yet and is left out, not called a "no".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from .events import DAY, Baskets, EventLog, Floats, Ints
+from .features import Features, Pool
+from .model import CANDIDATE_FEATURES, EVENT_FEATURES, Batch
+
+MAX_TARGETS = 6
+"""target items sampled from one basket for one step; more only cost time"""
+
+
+@dataclass(frozen=True)
+class Hint:
+    """Reasoned candidates of one decision, aligned arrays of length C."""
+
+    item: Ints
+    role: Ints
+    score: Floats
+
+
+NO_HINT = Hint(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One decision for the model, with what it may see already looked up."""
+
+    user: int
+    at: int
+    """Unix second; a whole day, so that nothing of the same day is seen"""
+    pool: Pool
+    hint: Hint = NO_HINT
+    target: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Spells:
+    """N decisions with the label of the outcome head."""
+
+    user: Ints
+    at: Ints
+    feature: Floats
+    """(N, len(USER_FEATURES))"""
+    ordered: Floats
+    """(N,) 1 where a net order followed within the horizon"""
+
+
+def returns(
+    baskets: Baskets, *, horizon_days: int, dormant_days: int, first_day: int, last_day: int, seed: int
+) -> tuple[Ints, Ints, Floats]:
+    """Baskets that end a gap, the day of their decision, and their weight.
+
+    Half of the decisions lie on the day of the order and half up to ``horizon_days`` earlier. Gaps of at least
+    ``dormant_days`` are what the model is for: their decision lies after the user had become dormant, and they weigh 1;
+    shorter gaps teach taste and weigh less.
+
+    Returns:
+        basket index (N,), decision day (N,), weight (N,) for decision days in [first_day, last_day).
+    """
+    random = np.random.default_rng(seed)
+    basket = np.flatnonzero(baskets.previous >= 0)
+    gap = baskets.day[basket] - baskets.previous[basket]
+    dormant = gap >= dormant_days
+    room = np.where(dormant, gap - dormant_days, gap - 1)
+    lead = (random.random(len(basket)) * (np.minimum(room, horizon_days) + 1)).astype(np.int64)
+    lead[~dormant & (random.random(len(basket)) < 0.5)] = 0
+    day = baskets.day[basket] - lead
+    weight = np.where(dormant, 1.0, np.clip(gap / dormant_days, 0.15, 0.6)).astype(np.float32)
+    keep = (day >= first_day) & (baskets.day[basket] < last_day)
+    return basket[keep], day[keep], weight[keep]
+
+
+def spells(
+    log: EventLog,
+    baskets: Baskets,
+    features: Features,
+    *,
+    horizon_days: int,
+    dormant_days: int,
+    first_day: int,
+    last_day: int,
+    limit: int,
+    seed: int,
+) -> Spells:
+    """Decisions of dormant and of fresh buyers whose horizon ended by ``last_day``.
+
+    Each basket opens a spell that lasts until the next one; decisions are drawn uniformly over its days, half of them
+    from days on which the user was dormant.
+    """
+    random = np.random.default_rng(seed)
+    following = np.full(len(baskets), np.iinfo(np.int32).max, np.int64)
+    following[:-1] = np.where(baskets.user[1:] == baskets.user[:-1], baskets.day[1:], following[:-1])
+    last = last_day - horizon_days
+    picked: list[tuple[Ints, Ints]] = []
+    for shift, share in ((dormant_days, 0.6), (0, 0.4)):
+        begin = np.maximum(baskets.day + 1 + shift, first_day)
+        end = np.minimum(following, last)
+        room = np.maximum(end - begin, 0)
+        if not room.sum():
+            continue
+        row = random.choice(len(baskets), size=int(limit * share), p=room / room.sum())
+        picked.append((row, begin[row] + (random.random(len(row)) * room[row]).astype(np.int64)))
+    if not picked:
+        nothing = np.zeros(0, np.int64)
+        return Spells(nothing, nothing, np.zeros((0, 0), np.float32), np.zeros(0, np.float32))
+    row = np.concatenate([r for r, _ in picked])
+    day = np.concatenate([d for _, d in picked])
+    ordered = (following[row] - day < horizon_days).astype(np.float32)
+    at = day * DAY
+    feature = np.stack([features.user(int(u), int(t)) for u, t in zip(baskets.user[row], at, strict=True)])
+    return Spells(user=baskets.user[row], at=at, feature=feature, ordered=ordered)
+
+
+class Collator:
+    """Pads decisions into a :class:`Batch`."""
+
+    def __init__(self, log: EventLog, history: int) -> None:
+        self.log, self.history = log, history
+
+    def events(
+        self, users: Ints, ats: Ints, appended: Sequence[Sequence[tuple[int, int]]] | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Content rows (B, T), behaviours (B, T), features (B, T, EVENT_FEATURES), mask (B, T).
+
+        ``appended``: for each decision (content row, behaviour) of events put at the decision time: an intervention.
+        """
+        log = self.log
+        extra = max((len(a) for a in appended), default=0) if appended else 0
+        rows = [log.rows(int(u), int(t)) for u, t in zip(users, ats, strict=True)]
+        T = max(1, min(self.history, max(r.stop - r.start for r in rows)) + extra)
+        B = len(users)
+        item = np.zeros((B, T), np.int64)
+        behaviour = np.zeros((B, T), np.int64)
+        feature = np.zeros((B, T, EVENT_FEATURES), np.float32)
+        mask = np.zeros((B, T), bool)
+        for b, r in enumerate(rows):
+            start = max(r.start, r.stop - self.history)
+            n = r.stop - start
+            part = slice(start, r.stop)
+            item[b, :n] = log.item[part] + 1
+            behaviour[b, :n] = log.behaviour[part]
+            days = (int(ats[b]) - log.time[part]) / DAY
+            feature[b, :n, 0] = np.log1p(days) / 3
+            feature[b, :n, 1] = np.cos(2 * np.pi * days / 364)
+            feature[b, :n, 2] = np.log1p(log.quantity[part]) / 3
+            feature[b, :n, 3] = np.nan_to_num(np.log(np.maximum(log.price[part], 1e-3))) / 2
+            mask[b, :n] = True
+            if appended:
+                for k, (row, code) in enumerate(appended[b]):
+                    item[b, n + k], behaviour[b, n + k], mask[b, n + k] = row, code, True
+                    feature[b, n + k, 1] = 1.0
+        return tuple(torch.from_numpy(x) for x in (item, behaviour, feature, mask))  # type: ignore[return-value]
+
+    def batch(self, decisions: Sequence[Decision]) -> Batch:
+        """Pad pools and candidates; candidates must be in their decision's pool."""
+        B = len(decisions)
+        item, behaviour, feature, mask = self.events(
+            np.array([d.user for d in decisions]), np.array([d.at for d in decisions])
+        )
+        P = max(len(d.pool.item) for d in decisions)
+        C = max(1, max(len(d.hint.item) for d in decisions))
+        pool = np.zeros((B, P), np.int64)
+        pool_feature = np.zeros((B, P, decisions[0].pool.feature.shape[1]), np.float32)
+        pool_mask = np.zeros((B, P), bool)
+        candidate, role = np.zeros((B, C), np.int64), np.zeros((B, C), np.int64)
+        candidate_feature = np.zeros((B, C, CANDIDATE_FEATURES), np.float32)
+        candidate_mask = np.zeros((B, C), bool)
+        for b, d in enumerate(decisions):
+            n, c = len(d.pool.item), len(d.hint.item)
+            pool[b, :n], pool_feature[b, :n], pool_mask[b, :n] = d.pool.item, d.pool.feature, True
+            if c:
+                order = np.argsort(d.pool.item, kind="stable")
+                candidate[b, :c] = order[np.searchsorted(d.pool.item[order], d.hint.item)]
+                role[b, :c], candidate_mask[b, :c] = d.hint.role, True
+                candidate_feature[b, :c, 0] = d.hint.score
+                candidate_feature[b, :c, 1] = (d.hint.item[:, None] == d.hint.item[None, :]).mean(axis=1)
+        return Batch(
+            item_BT=item,
+            behaviour_BT=behaviour,
+            event_BTX=feature,
+            event_mask_BT=mask,
+            user_BU=torch.from_numpy(np.stack([d.pool.user for d in decisions])),
+            pool_BP=torch.from_numpy(pool),
+            pool_BPF=torch.from_numpy(pool_feature),
+            pool_mask_BP=torch.from_numpy(pool_mask),
+            candidate_BC=torch.from_numpy(candidate),
+            role_BC=torch.from_numpy(role),
+            candidate_BCX=torch.from_numpy(candidate_feature),
+            candidate_mask_BC=torch.from_numpy(candidate_mask),
+        )
+
+
+def sample_targets(decisions: Sequence[Decision], random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, S) target items and their weights; each decision's weights sum to its own weight."""
+    S = min(MAX_TARGETS, max(len(d.target) for d in decisions))
+    target = np.zeros((len(decisions), S), np.int64)
+    weight = np.zeros((len(decisions), S), np.float32)
+    for b, d in enumerate(decisions):
+        chosen = d.target if len(d.target) <= S else random.choice(d.target, S, replace=False)
+        target[b, : len(chosen)] = chosen
+        weight[b, : len(chosen)] = d.weight / len(chosen)
+    return torch.from_numpy(target), torch.from_numpy(weight)

@@ -1,0 +1,107 @@
+"""Rollouts: the probability of a net order within the horizon, with and without an intervention.
+
+An intervention is put into the trajectory as events at the decision time and the outcome head looks again. What the
+difference means depends on the log. Where the log records exposures or views, the inserted event is one, and "without"
+is the untouched trajectory. Where it records orders alone, an inserted order makes any user look active again, whatever
+the item; so "without" is then the same insertion of *some* item, and the change says what this item does beyond that.
+Neither is a causal effect unless exposure was randomised; both are labelled as associations of the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .events import BEHAVIOURS, ORDER, EventLog, Floats, Ints
+from .examples import Collator
+from .model import UNKNOWN_ITEM, Backbone, Batch, Encoded
+
+Z90 = 1.6449
+"""normal quantile of a 90 % interval"""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Estimates for one intervention: probabilities and a 90 % interval of the change."""
+
+    without: float
+    with_: float
+    change: float
+    low: float
+    high: float
+
+
+def intervention_behaviour(log: EventLog) -> int:
+    """The weakest behaviour that the log knows: what showing an item would leave behind."""
+    known = np.unique(log.behaviour)
+    return min((int(code) for code in known if code <= ORDER), default=ORDER)
+
+
+def encode_events(
+    model: Backbone,
+    collate: Collator,
+    user: Ints,
+    at: Ints,
+    feature: Floats,
+    appended: Sequence[Sequence[tuple[int, int]]] | None,
+) -> Encoded:
+    """Encode trajectories without pools: all that the outcome head needs."""
+    item, behaviour, event, mask = collate.events(user, at, appended)
+    nothing = torch.zeros(len(user), 1, dtype=torch.long)
+    batch = Batch(
+        item_BT=item,
+        behaviour_BT=behaviour,
+        event_BTX=event,
+        event_mask_BT=mask,
+        user_BU=torch.from_numpy(np.ascontiguousarray(feature)),
+        pool_BP=nothing,
+        pool_BPF=nothing.float(),
+        pool_mask_BP=nothing.bool(),
+        candidate_BC=nothing,
+        role_BC=nothing,
+        candidate_BCX=nothing.float(),
+        candidate_mask_BC=nothing.bool(),
+    )
+    return model.encode(batch)
+
+
+@torch.no_grad()
+def rollout(
+    model: Backbone,
+    collate: Collator,
+    platt: tuple[float, float],
+    *,
+    user: int,
+    at: int,
+    feature: Floats,
+    paths: Sequence[Sequence[int]],
+) -> list[Rollout]:
+    """One :class:`Rollout` for each path of item indices, all in one batch.
+
+    ``feature`` (len(USER_FEATURES),) are the facts at the decision; they are the same with and without.
+    """
+    code = intervention_behaviour(collate.log)
+    orders_only = BEHAVIOURS[code] == "order"
+    longest = max((len(path) for path in paths), default=0)
+    # Row 0 is the untouched trajectory; rows 1 … longest are "some item" in as many steps.
+    inserted = [[(UNKNOWN_ITEM, code)] * k for k in range(longest + 1)] + [
+        [(item + 1, code) for item in path] for path in paths
+    ]
+    B = len(inserted)
+    stacked = np.repeat(feature[None], B, axis=0)
+    encoded = encode_events(model, collate, np.full(B, user), np.full(B, at), stacked, inserted)
+    logit = model.outcome(torch.from_numpy(stacked), encoded)
+    slope, intercept = platt
+    probability = torch.sigmoid(slope * logit + intercept).numpy()
+    without = float(probability[0].mean())
+    results = []
+    for number, path in enumerate(paths):
+        reference = len(path) if orders_only else 0
+        change = probability[longest + 1 + number] - probability[reference]
+        middle, spread = float(change.mean()), float(change.std(ddof=1)) if len(change) > 1 else 0.0
+        with_ = min(max(without + middle, 0.0), 1.0)
+        results.append(Rollout(without, with_, middle, middle - Z90 * spread, middle + Z90 * spread))
+    return results

@@ -1,0 +1,35 @@
+"""``execute``: the recommender rolls out each path and decodes a slate with the surviving candidates integrated."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from ..parts import LoopSettings, Parts
+from ..state import DecisionState
+from ..words import Candidate
+from .reason import time_of
+
+
+class Execute:
+    """Effects come from here and only from here: never from the reasoner's prose."""
+
+    def __init__(self, parts: Parts, settings: LoopSettings) -> None:
+        self.parts, self.settings = parts, settings
+
+    def __call__(self, state: DecisionState) -> DecisionState:
+        user, at = state["user"], time_of(state)
+        grounded = [c for c in state["candidates"] if c.item is not None]
+        steps: dict[int, list[tuple[int, str]]] = defaultdict(list)
+        for candidate in grounded:
+            if candidate.item is not None:
+                steps[candidate.path].append((candidate.step, candidate.item))
+        walks = [(path, [item for _, item in sorted(found)]) for path, found in sorted(steps.items())]
+        effects = list(self.parts.recommender.rollout(user, at, walks)) if walks else []
+        harmful = {effect.path for effect in effects if effect.high < 0}
+        surviving: list[Candidate] = [c for c in grounded if c.path not in harmful]
+        slate = (
+            self.parts.recommender.slate(user, at, surviving, self.settings.slate_size)
+            if surviving
+            else state["baseline"]
+        )
+        return {"effects": effects, "slate": slate}

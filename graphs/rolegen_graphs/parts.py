@@ -1,0 +1,75 @@
+"""What one builds the loop from: the ports filled in, and the few numbers that steer it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from rolegen_errors import ProjectError, ReasonerError
+
+from .ports import Catalogue, Memory, Observer, Reasoner, Recommender
+from .words import Answer
+
+T = TypeVar("T")
+Node = Literal["reason", "simulate", "ground", "reflect"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopSettings:
+    """Numbers that steer the loop."""
+
+    run: str
+    """name of configuration and artefacts; part of each decision's key"""
+    rounds: int = 2
+    """passes of the inner loop at most"""
+    slate_size: int = 10
+    think: Literal["always", "uncertain"] = "always"
+    """``uncertain``: users on whom the recommender is sure (entropy below ``entropy_floor``) get no LLM call"""
+    entropy_floor: float = 2.0
+    """nats; also below it no further round is worth its cost"""
+    min_categories: int = 3
+    """a slate with fewer categories counts as collapsed (where the paths named as many)"""
+
+    def __post_init__(self) -> None:
+        if not self.run:
+            raise ProjectError("a run needs a name", fix="pass LoopSettings(run=…)")
+        for name, value, least in (("rounds", self.rounds, 1), ("slate_size", self.slate_size, 1)):
+            if value < least:
+                raise ProjectError(
+                    f"{name} is {value}, it must be at least {least}", fix=f"pass LoopSettings({name}={least})"
+                )
+        if self.think not in ("always", "uncertain"):
+            raise ProjectError(f"think is {self.think!r}", fix="allowed are 'always' and 'uncertain'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The ports of one loop.
+
+    ``fallback`` answers where ``reasoner`` raises ``ReasonerError`` and for users not worth an LLM call; without one
+    the error ends the decision.
+    """
+
+    observer: Observer
+    reasoner: Reasoner
+    catalogue: Catalogue
+    recommender: Recommender
+    fallback: Reasoner | None = None
+    memory: Memory | None = None
+
+    def ask(self, node: Node, question: Callable[[Reasoner], T], *, unless: str = "") -> tuple[T, Answer]:
+        """Ask the reasoner, or the fallback when the reasoner cannot answer or ``unless`` says why it should not.
+
+        Returns:
+            the answer, and who gave it and why: the trace must tell.
+        """
+        if unless and self.fallback is not None:
+            return question(self.fallback), Answer(node=node, reasoner=self.fallback.name, why=unless)
+        try:
+            return question(self.reasoner), Answer(node=node, reasoner=self.reasoner.name)
+        except ReasonerError as error:
+            if self.fallback is None or self.fallback is self.reasoner:
+                raise
+            why = f"{self.reasoner.name} could not answer: {error.what}"
+            return question(self.fallback), Answer(node=node, reasoner=self.fallback.name, why=why)

@@ -1,0 +1,21 @@
+"""The loop memory: what every decision saw, reasoned, showed and led to, in SQLite or PostgreSQL.
+
+The graph's checkpoints are another thing in another file: see :mod:`rolegen_agent.memory.checkpoints`.
+"""
+
+from .keys import decision_id
+from .records import Artefact, DecisionSummary, PromptText, RunSummary, Usage
+from .repository import Memory, open_memory
+from .store import DEFAULT_HORIZON_DAYS
+
+__all__ = [
+    "DEFAULT_HORIZON_DAYS",
+    "Artefact",
+    "DecisionSummary",
+    "Memory",
+    "PromptText",
+    "RunSummary",
+    "Usage",
+    "decision_id",
+    "open_memory",
+]

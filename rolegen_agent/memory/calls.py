@@ -1,0 +1,112 @@
+"""LLM calls, the prompts that they used, and the artefacts that the loop ran on."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rolegen_graphs.words import LlmCall
+from sqlalchemy import Select, and_, case, func, select
+from sqlalchemy.sql import ColumnElement
+
+from . import rows
+from .models import ArtefactRow, BegunRow, DecisionRow, LlmCallRow, PromptRow
+from .records import Artefact, PromptText, Usage
+from .store import Store, columns, now
+
+
+class CallStore(Store):
+    """The part of the memory that holds calls, prompts and artefacts."""
+
+    def record_call(self, call: LlmCall) -> None:
+        """Store a call, idempotent on (site, request hash). An answered call is never replaced: neither by a failure
+        nor by its own cached answer, so that what was paid stays known."""
+        with self._write() as connection:
+            self._upsert(connection, LlmCallRow, [rows.call_values(call)], unless=LlmCallRow.error == "")
+
+    def find_call(self, request_hash: str) -> LlmCall | None:
+        """The latest answered call with that hash, or None. A call is answered when its ``error`` is empty."""
+        query = (
+            select(*columns(LlmCallRow))
+            .where(LlmCallRow.request_hash == request_hash, LlmCallRow.error == "")
+            .order_by(LlmCallRow.at.desc(), LlmCallRow.decision, LlmCallRow.round, LlmCallRow.node)
+            .limit(1)
+        )
+        with self._read() as connection:
+            found = connection.execute(query).mappings().one_or_none()
+        return None if found is None else rows.to_call(found)
+
+    def calls(self, *, decision: str | None = None, run: str | None = None) -> tuple[LlmCall, ...]:
+        """The calls of one decision, of one run (unfinished decisions included), or all; oldest first."""
+        query = _of_calls(select(*columns(LlmCallRow)), run)
+        if decision is not None:
+            query = query.where(LlmCallRow.decision == decision)
+        order = (LlmCallRow.at, LlmCallRow.decision, LlmCallRow.round, LlmCallRow.node, LlmCallRow.request_hash)
+        with self._read() as connection:
+            return tuple(rows.to_call(row) for row in connection.execute(query.order_by(*order)).mappings())
+
+    def usage(self, run: str | None = None) -> Usage:
+        """Totals over the calls of one run (unfinished decisions included), or of all runs."""
+        sent = LlmCallRow.cached.is_(False)
+
+        def total(*conditions: ColumnElement[bool]) -> Any:
+            return func.coalesce(func.sum(case((and_(*conditions), 1), else_=0)), 0)
+
+        query = select(
+            func.count().label("calls"),
+            total(LlmCallRow.cached.is_(True)).label("cached"),
+            total(LlmCallRow.error != "").label("failed"),
+            func.coalesce(func.sum(case((sent, LlmCallRow.input_tokens), else_=0)), 0).label("input_tokens"),
+            func.coalesce(func.sum(case((sent, LlmCallRow.output_tokens), else_=0)), 0).label("output_tokens"),
+            func.coalesce(func.sum(case((sent, LlmCallRow.cost_usd), else_=0.0)), 0.0).label("cost_usd"),
+            total(sent, LlmCallRow.error == "", LlmCallRow.cost_usd.is_(None)).label("unpriced"),
+        ).select_from(LlmCallRow)
+        with self._read() as connection:
+            return Usage(**connection.execute(_of_calls(query, run)).mappings().one())
+
+    def record_prompt(self, name: str, version: str, hash: str, text: str) -> None:
+        """Keep a prompt's text for as long as traces may show it; idempotent on (name, version, hash)."""
+        values = {"name": name, "version": version, "hash": hash, "text": text, "recorded_at": now()}
+        with self._write() as connection:
+            self._upsert(connection, PromptRow, [values], keep=("recorded_at",))
+
+    def find_prompt(self, name: str, version: str, hash: str) -> PromptText | None:
+        """The text of one prompt as it was used, or None."""
+        query = select(*columns(PromptRow)).where(
+            PromptRow.name == name, PromptRow.version == version, PromptRow.hash == hash
+        )
+        with self._read() as connection:
+            found = connection.execute(query).mappings().one_or_none()
+        return None if found is None else rows.to_word(PromptText, found)
+
+    def unattributed_calls(self) -> int:
+        """How many LLM calls belong to no decision that was begun or recorded, so that no user or run is known."""
+        known = select(DecisionRow.decision).union(select(BegunRow.decision))
+        with self._read() as connection:
+            query = select(func.count()).select_from(LlmCallRow).where(LlmCallRow.decision.not_in(known))
+            return connection.execute(query).scalar_one()
+
+    def record_artefact(
+        self, kind: str, as_of: datetime, fingerprint: str, path: str | Path, manifest: dict[str, Any]
+    ) -> None:
+        """Note a file that was made from the log before ``as_of``; idempotent on (kind, as_of, fingerprint)."""
+        values = {"kind": kind, "as_of": as_of, "fingerprint": fingerprint, "path": str(path)}
+        with self._write() as connection:
+            made = {**values, "manifest": manifest, "created": now()}
+            self._upsert(connection, ArtefactRow, [made], keep=("created",))
+
+    def artefacts(self, kind: str | None = None) -> tuple[Artefact, ...]:
+        """All artefacts, or those of one kind; by ``as_of``, then oldest first."""
+        query = select(*columns(ArtefactRow)).order_by(ArtefactRow.as_of, ArtefactRow.created, ArtefactRow.fingerprint)
+        if kind is not None:
+            query = query.where(ArtefactRow.kind == kind)
+        with self._read() as connection:
+            return tuple(rows.to_word(Artefact, row) for row in connection.execute(query).mappings())
+
+
+def _of_calls(query: Select[Any], run: str | None) -> Select[Any]:
+    if run is None:
+        return query
+    recorded = select(DecisionRow.decision).where(DecisionRow.run == run)
+    return query.where(LlmCallRow.decision.in_(recorded.union(select(BegunRow.decision).where(BegunRow.run == run))))

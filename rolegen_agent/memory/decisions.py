@@ -1,0 +1,223 @@
+"""Decisions: recorded whole, rebuilt exactly, listed, and what earlier ones may tell a later one."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from rolegen_graphs.words import Decision, Fate, PastDecision, Role
+from sqlalchemy import Connection, and_, delete, func, or_, select, update
+from sqlalchemy.sql import ColumnElement
+
+from rolegen_errors import InputError
+
+from . import rows
+from .keys import decision_id
+from .models import (
+    Base,
+    BegunRow,
+    CandidateRow,
+    DecisionRow,
+    LessonUseRow,
+    OutcomeRow,
+    RoleLabelRow,
+    RoundRow,
+    SlateItemRow,
+    SlateRow,
+)
+from .records import DecisionSummary, RunSummary
+from .rows import Values
+from .store import Store, below, columns, now, slate_item_ids, slates_of, without
+
+
+class DecisionStore(Store):
+    """The part of the memory that holds decisions."""
+
+    def begin(self, run: str, user: str, at: datetime) -> str:
+        """Note that a decision starts, and return its id. Calls that a killed decision made are then still known by run
+        and user, for :meth:`usage`, :meth:`calls` and :meth:`erase`."""
+        key = decision_id(run, user, at)
+        values = {"decision": key, "run": run, "user_id": user, "at": at, "begun_at": now()}
+        with self._write() as connection:
+            self._upsert(connection, BegunRow, [values], keep=("begun_at",))
+        return key
+
+    def record(self, decision: Decision) -> None:
+        """Store a finished decision with everything in it, in one transaction.
+
+        Recording it again replaces rounds and slates, so that the result equals recording it once; outcomes and slates
+        of other policies stay. Raises ``FutureError`` if it saw an event, lesson or decision at or after its time, and
+        ``InputError`` if its (run, user, at) is already stored under another id.
+        """
+        rows.check(decision)
+        values = rows.decision_values(decision, self.horizon_days, now())
+        own = [(decision.decision, "rolegen", decision.slate)]
+        own.append((decision.decision, "backbone", decision.slate_without_reasoning))
+        heads, items = rows.slate_values(own)
+        tables: list[tuple[type[Base], list[Values]]] = [
+            (RoundRow, rows.round_values(decision)),
+            *rows.part_values(decision),
+            (LessonUseRow, rows.lesson_use_values(decision)),
+            (SlateRow, heads),
+            (SlateItemRow, items),
+        ]
+        with self._write() as connection:
+            if self._rows(connection, self._insert(DecisionRow).on_conflict_do_nothing(), values) == 0:
+                self._clear_for_rerecording(connection, decision, values)
+            for row, many in tables:
+                if many:
+                    connection.execute(self._insert(row), many)
+            connection.execute(delete(BegunRow).where(BegunRow.decision == decision.decision))
+
+    def _clear_for_rerecording(self, connection: Connection, decision: Decision, values: Values) -> None:
+        changed = {name: values[name] for name in ("reasoner", "observation", "horizon_end")}
+        same = and_(*(getattr(DecisionRow, name) == values[name] for name in ("decision", "run", "user_id", "at")))
+        # The update also locks the row, so that two processes that record one decision take turns.
+        if not connection.execute(update(DecisionRow).where(same).values(changed)).rowcount:
+            raise InputError(
+                f"run {decision.run!r}, user {decision.user!r}, at {decision.at.isoformat()} and id"
+                f" {decision.decision!r} do not belong together: one of them is stored with another partner",
+                where=self.url,
+                fix="make ids with rolegen_agent.memory.decision_id(run, user, at)",
+            )
+        for row in (RoundRow, LessonUseRow):  # what hangs below a round goes with it
+            connection.execute(delete(row).where(row.decision == decision.decision))
+        connection.execute(
+            delete(SlateRow).where(SlateRow.decision == decision.decision, SlateRow.policy.in_(rows.OWN_POLICIES))
+        )
+
+    def get(self, decision: str) -> Decision:
+        """The decision as it was recorded, equal in every field (times come back in UTC). ``InputError`` if unknown."""
+        with self._read() as connection:
+            head = connection.execute(select(*columns(DecisionRow)).where(DecisionRow.decision == decision)).mappings()
+            found = head.one_or_none()
+            if found is None:
+                raise InputError(
+                    f"memory has no decision {decision!r}", where=self.url, fix="list them with Memory.decisions()"
+                )
+            parts: dict[int, dict[str, list[Any]]] = {}
+            rounds = [dict(row) for row in below(connection, RoundRow, decision, RoundRow.round)]
+            for each in rounds:
+                parts[each["round"]] = {part.name: [] for part in rows.PARTS}
+            for part in rows.PARTS:
+                row: Any = part.row
+                for values in below(connection, row, decision, row.round, row.seq):
+                    parts[values["round"]][part.name].append(rows.to_word(part.word, values))
+            slates = slates_of(connection, decision)
+        return Decision(
+            decision=found["decision"],
+            run=found["run"],
+            user=found["user_id"],
+            at=found["at"],
+            observation=found["observation"],
+            rounds=tuple(rows.to_round(each, parts[each["round"]]) for each in rounds),
+            slate=slates["rolegen"],
+            slate_without_reasoning=slates["backbone"],
+            reasoner=found["reasoner"],
+        )
+
+    def finished(self, run: str) -> set[tuple[str, datetime]]:
+        """(user, decision time in UTC) of every recorded decision of ``run``: what a resumed batch may skip."""
+        with self._read() as connection:
+            found = connection.execute(select(DecisionRow.user_id, DecisionRow.at).where(DecisionRow.run == run))
+            return {(user, at) for user, at in found}
+
+    def decisions(
+        self,
+        *,
+        run: str | None = None,
+        user: str | None = None,
+        item: str | None = None,
+        role: Role | None = None,
+        fate: Fate | None = None,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> tuple[DecisionSummary, ...]:
+        """A page of decisions, latest first. ``item``: shown in its slate or grounded as a candidate; ``role``: given to
+        one of its events; ``fate``: of one of its candidates."""
+        query = select(*columns(DecisionRow, without=("observation",)))
+        if run is not None:
+            query = query.where(DecisionRow.run == run)
+        if user is not None:
+            query = query.where(DecisionRow.user_id == user)
+        if item is not None:
+            shown_item = _has(SlateItemRow, SlateItemRow.item == item, SlateItemRow.policy == "rolegen")
+            query = query.where(or_(shown_item, _has(CandidateRow, CandidateRow.item == item)))
+        if role is not None:
+            query = query.where(_has(RoleLabelRow, RoleLabelRow.role == role))
+        if fate is not None:
+            query = query.where(_has(CandidateRow, CandidateRow.fate == fate))
+        query = query.order_by(DecisionRow.at.desc(), DecisionRow.decision).limit(limit).offset(offset)
+        with self._read() as connection:
+            found = connection.execute(query).mappings().all()
+        return tuple(DecisionSummary(user=row["user_id"], **without(row, "user_id")) for row in found)
+
+    def find_latest(self, user: str, run: str | None = None) -> str | None:
+        """Id of the user's decision with the latest decision time (the latest recorded one on a tie), or None."""
+        query = select(DecisionRow.decision).where(DecisionRow.user_id == user)
+        if run is not None:
+            query = query.where(DecisionRow.run == run)
+        latest = (DecisionRow.at.desc(), DecisionRow.recorded_at.desc(), DecisionRow.decision)
+        with self._read() as connection:
+            return connection.execute(query.order_by(*latest).limit(1)).scalar()
+
+    def past_decisions(self, user: str, at: datetime, *, run: str | None = None) -> tuple[PastDecision, ...]:
+        """The user's decisions strictly before ``at``, oldest first, with what was known of them before ``at``.
+
+        ``ordered`` is True once the order lies before ``at``, False once the whole horizon [decision, decision +
+        horizon) has passed without one, and None until then. ``run`` limits them to one run, so that other
+        configurations in the same database do not change what this one sees.
+        """
+        query = (
+            select(
+                DecisionRow.decision, DecisionRow.at, DecisionRow.horizon_end, OutcomeRow.ordered_at, OutcomeRow.final
+            )
+            .outerjoin(OutcomeRow, OutcomeRow.decision == DecisionRow.decision)
+            .where(DecisionRow.user_id == user, DecisionRow.at < at)
+            .order_by(DecisionRow.at, DecisionRow.decision)
+        )
+        if run is not None:
+            query = query.where(DecisionRow.run == run)
+        with self._read() as connection:
+            found = connection.execute(query).all()
+            items = slate_item_ids(connection, [row.decision for row in found], "rolegen")
+
+        def ordered(row: Any) -> bool | None:
+            if row.ordered_at is not None:
+                return True if row.ordered_at < at else None
+            return False if row.final and row.horizon_end <= at else None
+
+        return tuple(
+            PastDecision(decision=row.decision, at=row.at, items=tuple(items[row.decision]), ordered=ordered(row))
+            for row in found
+        )
+
+    def runs(self) -> tuple[RunSummary, ...]:
+        """One summary for each run, by name."""
+        heads = (
+            select(
+                DecisionRow.run,
+                func.count().label("decisions"),
+                func.count(DecisionRow.user_id.distinct()).label("users"),
+                func.count(OutcomeRow.decision).label("outcomes"),
+                func.count(OutcomeRow.ordered_at).label("ordered"),
+                func.min(DecisionRow.at).label("first_at"),
+                func.max(DecisionRow.at).label("last_at"),
+            )
+            .outerjoin(OutcomeRow, OutcomeRow.decision == DecisionRow.decision)
+            .group_by(DecisionRow.run)
+        )
+        unfinished = BegunRow.decision.not_in(select(DecisionRow.decision))
+        with self._read() as connection:
+            found = {row["run"]: dict(row) for row in connection.execute(heads).mappings()}
+            begun = select(BegunRow.run, func.count().label("begun")).where(unfinished).group_by(BegunRow.run)
+            started = {row.run: row.begun for row in connection.execute(begun)}
+        nothing = {"decisions": 0, "users": 0, "outcomes": 0, "ordered": 0, "first_at": None, "last_at": None}
+        return tuple(
+            RunSummary(begun=started.get(run, 0), **{**nothing, "run": run, **found.get(run, {})})
+            for run in sorted({*found, *started})
+        )
+
+
+def _has(row: Any, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    return select(row.decision).where(row.decision == DecisionRow.decision, *conditions).exists()

@@ -1,0 +1,285 @@
+"""The tables of the loop memory.
+
+What identity means: a decision is one (run, user, at), and ``decision`` is the digest of that key. Everything that was
+recorded with it hangs below it by (decision, round, seq), where ``seq`` is the position in the recorded tuple, so that
+a decision is rebuilt exactly. Calls do not hang below a decision: they are written before it is finished.
+
+What is searched (users, items, roles, fates, policies, times) has a column; what is only shown is JSON of a word.
+There are no relationships: all queries live in ``repository.py``.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, ClassVar
+
+from rolegen_graphs.words import Answer, Intent, ItemSpec, Observation, Slate, Statistic
+from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, MetaData, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from .columns import Document, Real, SafeText, UtcTime
+
+# WITHOUT ROWID stores a row once, in its key order, instead of in a table and an index of the same long key.
+_CLUSTERED = {"sqlite_with_rowid": False}
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "fk": "fk_%(table_name)s_%(referred_table_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        str: SafeText(),
+        int: BigInteger(),
+        float: Real(),
+        datetime: UtcTime(),
+    }
+
+
+def _key(**options: Any) -> Any:
+    return mapped_column(primary_key=True, autoincrement=False, **options)
+
+
+class DecisionRow(Base):
+    __tablename__ = "decisions"
+    __table_args__ = (UniqueConstraint("run", "user_id", "at"), Index(None, "user_id", "at"))
+    decision: Mapped[str] = _key()
+    run: Mapped[str]
+    user_id: Mapped[str]  # "user" would silently mean the database role in PostgreSQL
+    at: Mapped[datetime]
+    horizon_end: Mapped[datetime]
+    reasoner: Mapped[str]
+    observation: Mapped[Any] = mapped_column(Document(Observation))
+    recorded_at: Mapped[datetime]
+
+
+class BegunRow(Base):
+    """A decision that was started and is not recorded yet: names the run and user of calls made so far."""
+
+    __tablename__ = "begun"
+    __table_args__ = (Index(None, "user_id"), Index(None, "run"))
+    decision: Mapped[str] = _key()
+    run: Mapped[str]
+    user_id: Mapped[str]
+    at: Mapped[datetime]
+    begun_at: Mapped[datetime]
+
+
+class RoundRow(Base):
+    __tablename__ = "rounds"
+    __table_args__ = (ForeignKeyConstraint(["decision"], ["decisions.decision"], ondelete="CASCADE"), _CLUSTERED)
+    decision: Mapped[str] = _key()
+    round: Mapped[int] = _key()
+    intent: Mapped[Any] = mapped_column(Document(Intent))
+    slate: Mapped[Any] = mapped_column(Document(Slate))
+    lessons: Mapped[Any] = mapped_column(Document(tuple[str, ...]))
+    answers: Mapped[Any] = mapped_column(Document(tuple[Answer, ...]))
+
+
+class _OfRound:
+    """Key columns of everything that hangs below a round."""
+
+    decision: Mapped[str] = _key()
+    round: Mapped[int] = _key()
+    seq: Mapped[int] = _key()
+
+
+def _below_round() -> tuple[Any, ...]:
+    return (
+        ForeignKeyConstraint(["decision", "round"], ["rounds.decision", "rounds.round"], ondelete="CASCADE"),
+        _CLUSTERED,
+    )
+
+
+class RoleLabelRow(_OfRound, Base):
+    __tablename__ = "role_labels"
+    __table_args__ = _below_round()
+    event: Mapped[int]
+    item: Mapped[str]
+    role: Mapped[str]
+    confidence: Mapped[float]
+    evidence: Mapped[Any] = mapped_column(Document(tuple[int, ...]))
+    intent_before: Mapped[Any] = mapped_column(Document(Intent))
+    intent_after: Mapped[Any] = mapped_column(Document(Intent))
+    statistic: Mapped[Any | None] = mapped_column(Document(Statistic))
+    why: Mapped[str]
+
+
+class PathRow(_OfRound, Base):
+    __tablename__ = "paths"
+    __table_args__ = _below_round()
+    path: Mapped[int]
+    operation: Mapped[str]
+    intervention: Mapped[Any] = mapped_column(Document(ItemSpec))
+    replaces: Mapped[int | None]
+    steps: Mapped[Any] = mapped_column(Document(tuple[ItemSpec, ...]))
+    why: Mapped[str]
+
+
+class CandidateRow(_OfRound, Base):
+    __tablename__ = "candidates"
+    __table_args__ = _below_round()
+    path: Mapped[int]
+    step: Mapped[int]
+    role: Mapped[str]
+    spec: Mapped[Any] = mapped_column(Document(ItemSpec))
+    fate: Mapped[str]
+    reason: Mapped[str]
+    item: Mapped[str | None]
+    title: Mapped[str]
+    score: Mapped[float]
+    revised: Mapped[bool]
+
+
+class EffectRow(_OfRound, Base):
+    __tablename__ = "effects"
+    __table_args__ = _below_round()
+    path: Mapped[int]
+    probability_without: Mapped[float]
+    probability_with: Mapped[float]
+    change: Mapped[float]
+    low: Mapped[float]
+    high: Mapped[float]
+
+
+class SignalRow(_OfRound, Base):
+    __tablename__ = "signals"
+    __table_args__ = _below_round()
+    kind: Mapped[str]
+    detail: Mapped[str]
+    path: Mapped[int | None]
+    step: Mapped[int | None]
+    event: Mapped[int | None]
+    value: Mapped[float]
+
+
+class CorrectionRow(_OfRound, Base):
+    __tablename__ = "corrections"
+    __table_args__ = _below_round()
+    kind: Mapped[str]
+    detail: Mapped[str]
+    path: Mapped[int | None]
+    event: Mapped[int | None]
+
+
+class SlateRow(Base):
+    """One slate for each decision and policy; ``rolegen`` and ``backbone`` belong to the recorded decision."""
+
+    __tablename__ = "slates"
+    __table_args__ = (ForeignKeyConstraint(["decision"], ["decisions.decision"], ondelete="CASCADE"), _CLUSTERED)
+    decision: Mapped[str] = _key()
+    policy: Mapped[str] = _key()
+    entropy: Mapped[float]
+
+
+class SlateItemRow(Base):
+    __tablename__ = "slate_items"
+    __table_args__ = (
+        ForeignKeyConstraint(["decision", "policy"], ["slates.decision", "slates.policy"], ondelete="CASCADE"),
+        _CLUSTERED,
+    )
+    decision: Mapped[str] = _key()
+    policy: Mapped[str] = _key()
+    seq: Mapped[int] = _key()
+    rank: Mapped[int]
+    item: Mapped[str]
+    title: Mapped[str]
+    category: Mapped[str]
+    score: Mapped[float]
+    parts: Mapped[Any] = mapped_column(Document(dict[str, float]))
+    role: Mapped[str | None]
+    path: Mapped[int | None]
+
+
+class OutcomeRow(Base):
+    __tablename__ = "outcomes"
+    __table_args__ = (ForeignKeyConstraint(["decision"], ["decisions.decision"], ondelete="CASCADE"),)
+    decision: Mapped[str] = _key()
+    user_id: Mapped[str]
+    ordered_at: Mapped[datetime | None]
+    items: Mapped[Any] = mapped_column(Document(tuple[str, ...]))
+    value: Mapped[float]
+    final: Mapped[bool]
+    recorded_at: Mapped[datetime]
+
+
+class LessonRow(Base):
+    """One version of a lesson. New evidence is a new version with its own ``learnt_at``, so that an earlier decision
+    never sees what was learnt after it."""
+
+    __tablename__ = "lessons"
+    __table_args__ = (Index(None, "scope", "scope_key", "learnt_at"),)
+    lesson: Mapped[str] = _key()
+    learnt_at: Mapped[datetime] = _key()
+    scope: Mapped[str]
+    scope_key: Mapped[str]
+    text: Mapped[str]
+    expires_at: Mapped[datetime | None]
+    evidence_for: Mapped[int]
+    evidence_against: Mapped[int]
+
+
+class LessonUseRow(Base):
+    """Which version of which lesson a decision was shown; derived from its observation when it is recorded."""
+
+    __tablename__ = "lesson_uses"
+    __table_args__ = (
+        ForeignKeyConstraint(["decision"], ["decisions.decision"], ondelete="CASCADE"),
+        Index(None, "lesson"),
+        _CLUSTERED,
+    )
+    decision: Mapped[str] = _key()
+    seq: Mapped[int] = _key()
+    lesson: Mapped[str]
+    learnt_at: Mapped[datetime]
+
+
+class LlmCallRow(Base):
+    __tablename__ = "llm_calls"
+    __table_args__ = (Index(None, "request_hash"),)
+    decision: Mapped[str] = _key()
+    round: Mapped[int] = _key()
+    node: Mapped[str] = _key()
+    request_hash: Mapped[str] = _key()
+    prompt: Mapped[str]
+    prompt_version: Mapped[str]
+    prompt_hash: Mapped[str]
+    model: Mapped[str]
+    messages: Mapped[str]
+    raw: Mapped[str]
+    error: Mapped[str]
+    input_tokens: Mapped[int]
+    output_tokens: Mapped[int]
+    cost_usd: Mapped[float | None]
+    latency_s: Mapped[float]
+    retries: Mapped[int]
+    cached: Mapped[bool]
+    at: Mapped[datetime]
+
+
+class PromptRow(Base):
+    """Every prompt text that was ever used, so that an old trace can show it."""
+
+    __tablename__ = "prompts"
+    name: Mapped[str] = _key()
+    version: Mapped[str] = _key()
+    hash: Mapped[str] = _key()
+    text: Mapped[str]
+    recorded_at: Mapped[datetime]
+
+
+class ArtefactRow(Base):
+    """A file that was made from the log (an index, a statistic, a model); ``fingerprint`` digests what it was made of."""
+
+    __tablename__ = "artefacts"
+    kind: Mapped[str] = _key()
+    as_of: Mapped[datetime] = _key()
+    fingerprint: Mapped[str] = _key()
+    path: Mapped[str]
+    manifest: Mapped[Any] = mapped_column(Document(dict[str, Any]))
+    created: Mapped[datetime]

@@ -1,0 +1,63 @@
+"""Golden renderings of the default prompts: what the model is really sent, for one known observation.
+
+After a wanted change run ``python -m tests.support.golden_prompts`` and read the difference before it is committed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rolegen_graphs.llm import LlmReasoner
+from rolegen_graphs.words import Role, Statistic
+
+from rolegen_errors import ReasonerError
+from tests.support.observations import (
+    CORRECTION,
+    EFFECT,
+    LESSON,
+    PAST,
+    PATH,
+    READING,
+    REJECTED,
+    SIGNAL,
+    SITE,
+    PlayedBack,
+    make_observation,
+)
+
+FOLDER = Path(__file__).parents[1] / "prompts" / "golden"
+
+
+def golden_renderings() -> dict[str, str]:
+    """The messages of every prompt, by the prompt's name, as the reasoner sends them."""
+    seen = make_observation(lessons=(LESSON,), past=(PAST,))
+    lift = Statistic(name="lift", value=1.82, low=1.21, high=2.7, support=143, neutral=1.0)
+    evidence: dict[int, list[tuple[Role, Statistic]]] = {101: [("replenishment", lift)]}
+    asker = PlayedBack(*['{"answer": 1}'] * 8)
+    reasoner = LlmReasoner(asker, model="golden", statistics=lambda _: evidence)
+    for question in (
+        lambda: reasoner.reason(seen, (CORRECTION,), site=SITE),
+        lambda: reasoner.simulate(seen, READING, (), site=SITE),
+        lambda: reasoner.revise(seen, (REJECTED,), site=SITE),
+        lambda: reasoner.reflect(seen, READING, (PATH,), (REJECTED,), (EFFECT,), (SIGNAL,), site=SITE),
+    ):
+        try:
+            question()
+        except ReasonerError:
+            continue  # the played-back answer is no valid one, so that the repair prompt is rendered too
+    return {
+        prompt.name: "\n\n".join(f"=== {one.role} ===\n{one.content}" for one in messages) + "\n"
+        for task, messages, _, prompt in asker.asked
+        if prompt.name == task or task == "reflect"
+    }
+
+
+def main() -> None:
+    """Write the golden files anew."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, text in golden_renderings().items():
+        (FOLDER / f"{name}.txt").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
