@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -333,7 +333,7 @@ class Backbone(nn.Module):
 
     def begin_decoding(self, encoded: Encoded) -> list[tuple[Tensor, Tensor]]:
         """Keys and values of the events for each decoder layer: shared by all beams, never copied."""
-        return [layer.cross.remember(encoded.memory_BTD) for layer in self.decoder]
+        return [layer.cross.remember(encoded.memory_BTD) for layer in self._decoder_layers()]
 
     def step(
         self,
@@ -355,7 +355,7 @@ class Backbone(nn.Module):
         K = last.shape[1]
         x = (last + self.level_in[level] + encoded.state_BD.unsqueeze(1)).reshape(B * K, 1, D)
         grown = []
-        for number, layer in enumerate(self.decoder):
+        for number, layer in enumerate(self._decoder_layers()):
             key, value = layer.attention.remember(layer.norm1(x))
             if cache:
                 key, value = torch.cat([cache[number][0], key], dim=2), torch.cat([cache[number][1], value], dim=2)
@@ -363,9 +363,12 @@ class Backbone(nn.Module):
             x = layer(x, (key, value), None, events[number], encoded.mask_BT[:, None, None, :], K)
         return self.code_logits(self.decoder_norm(x).view(B, K, D), level), grown
 
+    def _decoder_layers(self) -> list[DecoderLayer]:
+        return [cast(DecoderLayer, layer) for layer in self.decoder]
+
     def code_logits(self, x: Tensor, level: int) -> Tensor:
         """Scaled-cosine logits (…, sizes[level])."""
-        weight = F.normalize(self.code_out[level].weight, dim=-1)
+        weight = F.normalize(cast(nn.Embedding, self.code_out[level]).weight, dim=-1)
         return F.normalize(x, dim=-1) @ weight.T * self.temperature[level].exp()
 
     def decode_targets(self, encoded: Encoded, target_BS: Tensor) -> Tensor:
@@ -378,7 +381,7 @@ class Backbone(nn.Module):
         state = encoded.state_BD[:, None, None, :]
         x = (x + state).view(B * S, L, D)
         causal = torch.ones(L, L, dtype=torch.bool, device=x.device).tril()
-        for layer, (key, value) in zip(self.decoder, self.begin_decoding(encoded), strict=True):
+        for layer, (key, value) in zip(self._decoder_layers(), self.begin_decoding(encoded), strict=True):
             past = layer.attention.remember(layer.norm1(x))
             x = layer(x, past, causal, (key, value), encoded.mask_BT[:, None, None, :], S)
         x = self.decoder_norm(x).view(B, S, L, D)

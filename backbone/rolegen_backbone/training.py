@@ -14,13 +14,13 @@ Every epoch ends in a checkpoint (safetensors and JSON); an interrupted training
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save_file
 from sklearn.linear_model import LogisticRegression
@@ -272,14 +272,14 @@ def fit_outcome(
             optimiser.step()
     late_rows = torch.from_numpy(np.flatnonzero(late))
     with torch.no_grad():
-        logit = logits(late_rows).mean(dim=1).numpy()
+        late_logit = logits(late_rows).mean(dim=1).numpy()
     truth = data.ordered[late]
     half = random.random(len(truth)) < 0.5
     if len(np.unique(truth[half])) < 2 or len(np.unique(truth[~half])) < 2:
         return float("nan"), float("nan"), (1.0, 0.0)
-    platt = LogisticRegression(C=1e6).fit(logit[half, None], truth[half])
+    platt = LogisticRegression(C=1e6).fit(late_logit[half, None], truth[half])
     slope, intercept = float(platt.coef_[0, 0]), float(platt.intercept_[0])
-    probability = 1 / (1 + np.exp(-(slope * logit[~half] + intercept)))
+    probability = 1 / (1 + np.exp(-(slope * late_logit[~half] + intercept)))
     progress("outcome", len(data.at), len(data.at))
     return (
         calibration_error(probability, truth[~half]),
@@ -288,7 +288,7 @@ def fit_outcome(
     )
 
 
-def calibration_error(probability: Floats, label: Floats, bins: int = 10) -> float:
+def calibration_error(probability: npt.NDArray[np.floating[Any]], label: Floats, bins: int = 10) -> float:
     """Expected calibration error over bins of equal count: sum_b n_b / n |mean probability_b - mean label_b|."""
     order = np.argsort(probability, kind="stable")
     return float(
@@ -403,7 +403,7 @@ def _standardise(model: Backbone, train: list[Decision]) -> None:
 def _save_atomic(tensors: dict[str, torch.Tensor], path: Path) -> None:
     part = path.with_suffix(".part")
     save_file({name: t.contiguous() for name, t in tensors.items()}, part)
-    os.replace(part, path)
+    part.replace(path)
 
 
 def _checkpoint(
@@ -416,7 +416,7 @@ def _checkpoint(
     part = folder / "resume.part"
     meta = json.dumps({"epoch": epoch, "best_epoch": best_epoch, "best_loss": best_loss})
     save_file({name: t.contiguous() for name, t in tensors.items()}, part, metadata={"resume": meta})
-    os.replace(part, folder / "resume.safetensors")
+    part.replace(folder / "resume.safetensors")
 
 
 def _resume(model: Backbone, optimiser: torch.optim.Optimizer, folder: Path) -> tuple[int, int, float]:

@@ -6,9 +6,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rolegen_graphs.words import LlmCall
 from sqlalchemy import Select, and_, case, func, select
 from sqlalchemy.sql import ColumnElement
+
+from rolegen_graphs.words import LlmCall
 
 from . import rows
 from .models import ArtefactRow, BegunRow, DecisionRow, LlmCallRow, PromptRow

@@ -17,10 +17,10 @@ from typing import Any
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from rolegen_graphs import words
 from sqlalchemy import URL
 
 from rolegen_errors import MemoryStoreError, MissingExtraError
+from rolegen_graphs import words
 
 from .database import BUSY_SECONDS, parse_url, prepare_sqlite, shown, sqlite_file, store_errors
 

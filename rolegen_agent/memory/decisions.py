@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from rolegen_graphs.words import Decision, Fate, PastDecision, Role
 from sqlalchemy import Connection, and_, delete, func, or_, select, update
 from sqlalchemy.sql import ColumnElement
 
 from rolegen_errors import InputError
+from rolegen_graphs.words import Decision, Fate, PastDecision, Role
 
 from . import rows
 from .keys import decision_id

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from rolegen_graphs.words import Lesson, Outcome
 from sqlalchemy import and_, func, or_, select
 
 from rolegen_errors import InputError
+from rolegen_graphs.words import Lesson, Outcome
 
 from . import rows
 from .models import DecisionRow, LessonRow, OutcomeRow

@@ -13,9 +13,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, ClassVar
 
-from rolegen_graphs.words import Answer, Intent, ItemSpec, Observation, Slate, Statistic
 from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, MetaData, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from rolegen_graphs.words import Answer, Intent, ItemSpec, Observation, Slate, Statistic
 
 from .columns import Document, Real, SafeText, UtcTime
 

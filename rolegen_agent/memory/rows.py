@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
+from rolegen_errors import FutureError, InputError
 from rolegen_graphs.words import (
     CallSite,
     Candidate,
@@ -23,8 +24,6 @@ from rolegen_graphs.words import (
     Slate,
     SlateItem,
 )
-
-from rolegen_errors import FutureError, InputError
 
 from . import models
 

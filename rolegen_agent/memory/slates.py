@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rolegen_graphs.words import Slate
 from sqlalchemy import bindparam, delete, select
 
 from rolegen_errors import InputError
+from rolegen_graphs.words import Slate
 
 from . import rows
 from .models import DecisionRow, SlateItemRow, SlateRow

@@ -10,12 +10,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from rolegen_graphs.words import Slate
 from sqlalchemy import Connection, Executable, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql import ColumnElement
 
 from rolegen_errors import InputError
+from rolegen_graphs.words import Slate
 
 from . import rows
 from .database import connect, parse_url, reading, shown, store_errors, writing

@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rolegen_graphs.ports import CallLog
-from rolegen_graphs.ports import Memory as MemoryPort
-from rolegen_graphs.words import Decision, Lesson, Outcome, Slate, Statistic
 from sqlalchemy import create_engine
 
 from rolegen_agent.memory import Memory, decision_id, open_memory
 from rolegen_agent.memory.models import Base
 from rolegen_errors import FutureError, InputError, MemoryStoreError
+from rolegen_graphs.ports import CallLog
+from rolegen_graphs.ports import Memory as MemoryPort
+from rolegen_graphs.words import Decision, Lesson, Outcome, Slate, Statistic
 from tests.support.decisions import AT, make_call, make_decision, make_slate
 
 pytest_plugins = ["tests.support.postgres"]

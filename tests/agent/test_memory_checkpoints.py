@@ -13,11 +13,11 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import interrupt
 from pydantic import BaseModel
-from rolegen_graphs.words import Decision, Observation, Round, Slate, Trajectory
 
 from rolegen_agent.memory import open_memory
 from rolegen_agent.memory.checkpoints import forget, open_async_checkpointer, open_checkpointer, strict_serializer
 from rolegen_errors import MemoryStoreError
+from rolegen_graphs.words import Decision, Observation, Round, Slate, Trajectory
 from tests.support.decisions import make_decision
 
 pytest_plugins = ["tests.support.postgres"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime, timedelta
 
+from rolegen_agent.memory import decision_id
 from rolegen_graphs.words import (
     ROLES,
     STAGES,
@@ -32,8 +33,6 @@ from rolegen_graphs.words import (
     Statistic,
     Trajectory,
 )
-
-from rolegen_agent.memory import decision_id
 
 AT = datetime(2011, 6, 1, 12, 30, tzinfo=UTC)
 

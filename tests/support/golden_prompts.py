@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rolegen_errors import ReasonerError
 from rolegen_graphs.llm import LlmReasoner
 from rolegen_graphs.words import Role, Statistic
-
-from rolegen_errors import ReasonerError
 from tests.support.observations import (
     CORRECTION,
     EFFECT,

@@ -1,0 +1,228 @@
+"""Artefacts of a project: what is learnt from the log up to a cut, and reading it back for a decision.
+
+``.rolegen/artefacts/<cut>/`` holds ``backbone/`` (model, semantic ids, catalogue as of the cut) and ``evidence/`` (role
+statistics). Both know only events strictly before the cut; a decision uses the latest cut that is not after it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from rolegen_errors import InputError, ProjectError
+from rolegen_graphs.words import ROLES, CallSite
+
+from .evidence import Evidence, Market, compute_evidence
+from .project import Project
+
+if TYPE_CHECKING:
+    from rolegen_backbone.artefact import TrainedBackbone
+    from rolegen_backbone.events import EventLog
+    from rolegen_backbone.examples import Hint
+
+Progress = Callable[[str, int, int], None]
+"""stage, done, total"""
+
+
+@dataclass(frozen=True)
+class Artefacts:
+    """What one cut has to offer, with the log up to a decision time."""
+
+    folder: Path
+    as_of: datetime
+    at: datetime
+    """the decision time: the events end before it"""
+    events: pl.DataFrame
+    items: pl.DataFrame
+    """the catalogue as of the cut, categories filled in"""
+    market: Market
+    evidence: Evidence
+    backbone: TrainedBackbone
+
+    @property
+    def fingerprint(self) -> str:
+        """8 hexadecimal digits over the training's manifest."""
+        return hashlib.sha256((self.folder / "backbone" / "backbone.json").read_bytes()).hexdigest()[:8]
+
+
+def train(project: Project, at: datetime, *, progress: Progress, force: bool = False) -> Path:
+    """Learn everything from the events before ``at``; resumes a training that was stopped, repeats none that ended.
+
+    Raises:
+        InputError: the log has too little to learn from.
+        ProjectError: the log is not ingested.
+    """
+    from rolegen_backbone.artefact import Sizes, TrainedBackbone
+    from rolegen_backbone.events import EventLog
+    from rolegen_backbone.training import TrainConfig
+
+    project.require_store()
+    folder = project.artefacts(at)
+    settings, horizon = project.settings.backbone, project.settings.slate.horizon_days
+    config = TrainConfig(
+        seed=settings.seed,
+        epochs=settings.epochs,
+        batch=settings.batch,
+        learning_rate=settings.learning_rate,
+        horizon_days=horizon,
+        dormant_days=project.settings.dormancy.days,
+    )
+    sizes = Sizes(
+        width=settings.width,
+        layers=settings.layers,
+        history=settings.history,
+        levels=settings.levels,
+        codebook=settings.codebook,
+    )
+    wanted = hashlib.sha256(
+        (repr((config, sizes, at.isoformat())) + project.ingest_report.read_text("utf-8")).encode()
+    ).hexdigest()
+    stamp = folder / "wanted.txt"
+    if force or not stamp.exists() or stamp.read_text() != wanted:
+        # Other data or other settings: nothing half-trained from before may leak into this training.
+        _empty(folder)
+        stamp.write_text(wanted)
+    if (folder / "evidence" / "manifest.json").exists() and (folder / "backbone" / "backbone.json").exists():
+        return folder
+    events = pl.read_parquet(project.events).filter(pl.col("time") < at)
+    if events.is_empty():
+        raise InputError(f"the log has no event before {at.date()}", fix="choose a later date")
+    progress("items", 0, 1)
+    items = known_items(project, at)
+    progress("items", 1, 1)
+    cut = at - timedelta(days=config.validation_days)
+    progress("evidence", 0, 2)
+    earlier = compute_evidence(events, items, at=cut)
+    progress("evidence", 1, 2)
+    ids = items["item"].to_numpy().astype(str)
+    log = EventLog.from_frame(events.filter(pl.col("item").is_in(items["item"].implode())), ids)
+    hints = _Hints(project, events, items, earlier, log, progress)
+    TrainedBackbone.fit(
+        items,
+        log,
+        as_of=at,
+        sizes=sizes,
+        config=config,
+        roles=len(ROLES),
+        folder=folder / "backbone",
+        hints=hints,
+        progress=progress,
+    )
+    evidence = compute_evidence(events, items, at=at)
+    evidence.save(folder / "evidence")
+    progress("evidence", 2, 2)
+    return folder
+
+
+def load(project: Project, at: datetime) -> Artefacts:
+    """The latest artefacts whose cut is not after ``at``, with the events strictly before ``at``.
+
+    Raises:
+        ProjectError: there are none.
+    """
+    from rolegen_backbone.artefact import TrainedBackbone
+    from rolegen_backbone.events import EventLog
+
+    project.require_store()
+    folder, as_of = latest(project, at)
+    items = pl.read_parquet(folder / "backbone" / "items.parquet")
+    events = pl.scan_parquet(project.events).filter(pl.col("time") < at).collect()
+    log = EventLog.from_frame(
+        events.filter(pl.col("item").is_in(items["item"].implode())), items["item"].to_numpy().astype(str)
+    )
+    return Artefacts(
+        folder=folder,
+        as_of=as_of,
+        at=at,
+        events=events,
+        items=items,
+        market=Market(events, items),
+        evidence=Evidence.load(folder / "evidence"),
+        backbone=TrainedBackbone.load(folder / "backbone", log),
+    )
+
+
+def latest(project: Project, at: datetime) -> tuple[Path, datetime]:
+    """Folder and cut of the latest finished training that is not after ``at``."""
+    finished = []
+    for file in (project.store / "artefacts").glob("*/backbone/backbone.json"):
+        cut = datetime.fromisoformat(json.loads(file.read_text("utf-8"))["as_of"])
+        if cut <= at and (file.parent.parent / "evidence" / "manifest.json").exists():
+            finished.append((cut, file.parent.parent))
+    if not finished:
+        raise ProjectError(
+            f"nothing was trained on the time before {at.astimezone(UTC).date()}",
+            where=str(project.store / "artefacts"),
+            fix=f"run `rolegen train --at {at.astimezone(UTC).date()}`",
+        )
+    cut, folder = max(finished)
+    return folder, cut
+
+
+def known_items(project: Project, at: datetime) -> pl.DataFrame:
+    """The catalogue as of ``at``: items first seen before it, and those only the catalogue names; no null title or category."""
+    from rolegen_backbone.embedding import text_categories
+
+    items = pl.read_parquet(project.items).filter(pl.col("first_seen").is_null() | (pl.col("first_seen") < at))
+    items = items.with_columns(pl.col("title").fill_null("")).sort("item")
+    return items.with_columns(text_categories(items).alias("category"))
+
+
+class _Hints:
+    """Candidates that the evidence reasoner would have had for past decisions, with evidence that ends before them."""
+
+    def __init__(
+        self,
+        project: Project,
+        events: pl.DataFrame,
+        items: pl.DataFrame,
+        evidence: Evidence,
+        log: EventLog,
+        progress: Progress,
+    ) -> None:
+        self._project, self._events, self._items, self._evidence = project, events, items, evidence
+        self._log, self._progress = log, progress
+
+    def __call__(self, decisions: Sequence[tuple[int, int]]) -> list[Hint]:
+        from rolegen_backbone.events import moment
+
+        from .backbone_tool import make_hint
+        from .catalogue import TextCatalogue
+        from .observer import LogObserver
+        from .reasoning import EvidenceReasoner
+
+        settings = self._project.settings
+        market = Market(self._events, self._items)
+        observer = LogObserver(self._events, self._items, max_events=settings.reasoner.max_events)
+        reasoner = EvidenceReasoner(self._evidence, market, paths=settings.reasoner.paths)
+        catalogue = TextCatalogue(self._items, market, stock_days=settings.data.stock_days)
+        index = {item: row for row, item in enumerate(self._items["item"].to_list())}
+        site = CallSite(decision="training", round=1, node="reason")
+        hints = []
+        for done, (user, second) in enumerate(decisions):
+            seen = observer.observe(str(self._log.users[user]), moment(second))
+            reading = reasoner.reason(seen, (), site=site)
+            paths = reasoner.simulate(seen, reading, (), site=site)
+            specs = [(path.path, step, spec) for path in paths for step, spec in enumerate(path.specs())]
+            hints.append(make_hint(catalogue.ground(specs, seen), index))
+            if done % 50 == 0:
+                self._progress("reasoning", done, len(decisions))
+        self._progress("reasoning", len(decisions), len(decisions))
+        return hints
+
+
+def _empty(folder: Path) -> None:
+    """Remove what an earlier training left, file by file, and only what lies in this artefact folder."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        else:
+            path.unlink()
+    folder.mkdir(parents=True, exist_ok=True)

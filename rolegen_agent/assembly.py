@@ -1,0 +1,183 @@
+"""From a project and a decision time to the parts of the loop: the one place where everything is put together."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from rolegen_errors import ProjectError
+from rolegen_graphs import LoopSettings, Parts
+from rolegen_graphs.words import Observation, Role, Statistic
+
+from .artefacts import Artefacts, load
+from .dormant import dormant_users
+from .project import Project
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from langchain_core.language_models import BaseChatModel
+
+    from rolegen_graphs.llm import LlmReasoner
+
+    from .evidence import Evidence
+    from .llm import LlmClient
+    from .memory import Memory
+
+SHOWN_CATEGORIES = 40
+"""categories that an LLM may name: those of the trajectory first, then what sells most"""
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """The filled ports of one run, and what else a batch needs to know."""
+
+    parts: Parts
+    settings: LoopSettings
+    artefacts: Artefacts
+    dormant: pl.DataFrame
+    """dormant users at the decision time, see :func:`rolegen_agent.dormant.dormant_users`"""
+    client: LlmClient | None
+    """None when no LLM is involved"""
+
+
+def assemble(
+    project: Project, at: datetime, memory: Memory, *, chat: BaseChatModel | None = None, model: str | None = None
+) -> Assembly:
+    """Load the artefacts for ``at`` and build the ports.
+
+    Args:
+        chat: any langchain-core chat model; None builds one from ``[llm]`` when the project's reasoner is ``llm``.
+        model: the name of ``chat`` for the trace.
+
+    Raises:
+        ProjectError: nothing is trained for ``at``, or the LLM reasoner has no model.
+    """
+    from .backbone_tool import BackboneRecommender, use_threads
+    from .catalogue import TextCatalogue
+    from .observer import LogObserver
+    from .reasoning import EvidenceReasoner
+
+    settings = project.settings
+    found = load(project, at)
+    use_threads(1)  # decisions run side by side: threads within one would only fight
+    dormant = dormant_users(found.events.lazy(), at, settings.dormancy)
+    evidence = EvidenceReasoner(found.evidence, found.market, paths=settings.reasoner.paths)
+    catalogue = TextCatalogue(found.items, found.market, stock_days=settings.data.stock_days)
+    client, llm = None, None
+    if settings.reasoner.kind == "llm" or chat is not None:
+        client, llm = _llm(project, found, memory, chat, model)
+    run = _run_name(project, found, llm.name if llm else evidence.name)
+    observer = LogObserver(
+        found.events,
+        found.items,
+        memory=memory,
+        dormant=dict(zip(dormant["user"].to_list(), dormant["reason"].to_list(), strict=True)),
+        max_events=settings.reasoner.max_events,
+        telling=frozenset(found.evidence.tables["replenishment"]["item"].to_list()),
+    )
+    parts = Parts(
+        observer=observer,
+        reasoner=llm or evidence,
+        fallback=evidence if llm else None,
+        catalogue=catalogue,
+        recommender=BackboneRecommender(found.backbone, catalogue),
+        memory=memory,
+    )
+    loop = LoopSettings(
+        run=run, rounds=settings.reasoner.rounds, slate_size=settings.slate.size, think=settings.reasoner.think
+    )
+    return Assembly(parts=parts, settings=loop, artefacts=found, dormant=dormant, client=client)
+
+
+def _llm(
+    project: Project, found: Artefacts, memory: Memory, chat: BaseChatModel | None, model: str | None
+) -> tuple[LlmClient, LlmReasoner]:
+    from rolegen_graphs.llm import LlmReasoner
+    from rolegen_prompts import PromptPack
+
+    from .llm import Limits, LlmClient, Price, chat_model
+
+    settings, llm, budget = project.settings, project.settings.llm, project.settings.budget
+    name = model or llm.model
+    if name is None:
+        raise ProjectError(
+            "the LLM reasoner has no model",
+            where=f"{project.file}, [llm] model",
+            fix="set OPENAI_MODEL or [llm] model, or use `--reasoner evidence`",
+        )
+    chat = chat or chat_model(
+        name,
+        base_url=llm.base_url,
+        api_key=llm.api_key.get_secret_value() if llm.api_key else None,
+        timeout_s=llm.timeout_s,
+        temperature=llm.temperature,
+    )
+    price = None
+    if llm.input_usd_per_million is not None and llm.output_usd_per_million is not None:
+        price = Price(input_per_million=llm.input_usd_per_million, output_per_million=llm.output_usd_per_million)
+    client = LlmClient(
+        chat,
+        name=name,
+        log=memory,
+        limits=Limits(**budget.model_dump()),
+        price=price,
+        retries=llm.retries,
+        concurrency=llm.concurrency,
+    )
+    folder = settings.reasoner.prompts
+    prompts = PromptPack.load(project.root / folder) if folder else PromptPack.default()
+    for prompt_name in prompts.names():
+        prompt = prompts.get(prompt_name)
+        memory.record_prompt(prompt.name, str(prompt.version), prompt.sha256, prompt.text)
+    return client, LlmReasoner(
+        client,
+        model=name,
+        prompts=prompts,
+        paths=settings.reasoner.paths,
+        categories=_offer(found),
+        statistics=_statistics(found.evidence),
+    )
+
+
+def _offer(found: Artefacts) -> Callable[[Observation], Sequence[str]]:
+    """Categories an LLM may name: the user's own first, then the best selling ones."""
+
+    def offer(seen: Observation) -> list[str]:
+        own = dict.fromkeys(event.category for event in reversed(seen.trajectory.events))
+        popular = found.market.as_of(seen.trajectory.at).popular
+        selling = dict.fromkeys(found.market.category[int(code)] for code in popular)
+        return list(own | selling)[:SHOWN_CATEGORIES]
+
+    return offer
+
+
+def _statistics(
+    evidence: Evidence,
+) -> Callable[[Observation], Mapping[int, Sequence[tuple[Role, Statistic]]]]:
+    """The log's evidence beside each shown event, for the prompt."""
+    roles: tuple[Role, ...] = ("trigger", "gateway", "replenishment", "anchor", "target")
+
+    def look(seen: Observation) -> dict[int, list[tuple[Role, Statistic]]]:
+        return {
+            event.event: [
+                (role, statistic) for role in roles if (statistic := evidence.statistic(role, event.item)) is not None
+            ]
+            for event in seen.trajectory.events
+        }
+
+    return look
+
+
+def _run_name(project: Project, found: Artefacts, reasoner: str) -> str:
+    """Date, reasoner and a digest of all settings that shape a decision: the same command is the same run."""
+    settings = project.settings
+    shaping = repr(
+        (settings.reasoner, settings.slate, settings.dormancy, settings.data.stock_days, settings.llm.temperature)
+    )
+    digest = hashlib.sha256((found.fingerprint + shaping).encode()).hexdigest()[:8]
+    return f"{found.at.astimezone(UTC):%Y-%m-%d}/{reasoner}/{digest}"

@@ -1,0 +1,139 @@
+"""The torch backbone behind the loop's ``Recommender`` port: ids and titles outside, indices and tensors inside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from rolegen_backbone.artefact import TrainedBackbone
+from rolegen_backbone.examples import NO_HINT, Decision, Hint
+from rolegen_errors import ProjectError
+from rolegen_graphs.words import ROLES, Candidate, Effect, Slate, SlateItem
+
+if TYPE_CHECKING:
+    from .catalogue import TextCatalogue
+
+PARTS = ("decoder", "repeat and trend", "reasoning")
+"""names of the mixture's parts in ``SlateItem.parts``; they add up to the score, the item's probability"""
+AHEAD = 64
+"""baseline slates that are computed together in a batch"""
+
+
+class BackboneRecommender:
+    """Rolls out paths and ranks slates with a :class:`TrainedBackbone`; safe for several threads."""
+
+    def __init__(self, backbone: TrainedBackbone, catalogue: TextCatalogue, *, beam: int = 50) -> None:
+        self._backbone, self._catalogue, self._beam = backbone, catalogue, beam
+        items = backbone.items
+        self._ids: list[str] = items["item"].to_list()
+        self._titles: list[str] = items["title"].to_list()
+        self._categories: list[str] = items["category"].to_list()
+        self._index = {item: row for row, item in enumerate(self._ids)}
+        self._stock: tuple[datetime, npt.NDArray[np.bool_]] | None = None
+        self._ahead: dict[tuple[str, datetime, int], Slate] = {}
+        self._lock = Lock()
+
+    def rollout(self, user: str, at: datetime, paths: Sequence[tuple[int, Sequence[str]]]) -> tuple[Effect, ...]:
+        """Change of P(net order within the horizon) for each path; see ``rolegen_backbone.rollout`` on its meaning."""
+        decision = self._backbone.decision(user, at, NO_HINT)
+        walks = [[self._index[item] for item in items if item in self._index] for _, items in paths]
+        return tuple(
+            Effect(
+                path=number,
+                probability_without=found.without,
+                probability_with=found.with_,
+                change=found.change,
+                low=found.low,
+                high=found.high,
+            )
+            for (number, _), found in zip(paths, self._backbone.roll(decision, walks), strict=True)
+        )
+
+    def slate(self, user: str, at: datetime, candidates: Sequence[Candidate], size: int) -> Slate:
+        """The ``size`` most probable available items under the mixture with ``candidates`` integrated."""
+        if not candidates and (ready := self._ahead.pop((user, at, size), None)) is not None:
+            return ready
+        known = [c for c in candidates if c.item in self._index]
+        return self._slates([self._backbone.decision(user, at, self._hint(known))], [known], at, size)[0]
+
+    def prepare(self, users: Sequence[str], at: datetime, size: int) -> None:
+        """Compute the slates without candidates of many users in one batch; the next ``slate`` call of each takes it."""
+        decisions = [self._backbone.decision(user, at, NO_HINT) for user in users]
+        for low in range(0, len(users), AHEAD):
+            part = decisions[low : low + AHEAD]
+            for user, slate in zip(
+                users[low : low + AHEAD], self._slates(part, [[]] * len(part), at, size), strict=True
+            ):
+                self._ahead[user, at, size] = slate
+
+    def _slates(
+        self, decisions: Sequence[Decision], candidates: Sequence[Sequence[Candidate]], at: datetime, size: int
+    ) -> list[Slate]:
+        available = self._available(at)
+        found = self._backbone.rank(decisions, available, size=min(size, int(available.sum())), beam=self._beam)
+        slates = []
+        for row, given in enumerate(candidates):
+            reasons = {c.item: c for c in reversed(given)}
+            items = []
+            for rank, item in enumerate(found.item_BN[row].tolist()):
+                if item < 0:
+                    break
+                reason = reasons.get(self._ids[item])
+                items.append(
+                    SlateItem(
+                        rank=rank + 1,
+                        item=self._ids[item],
+                        title=self._titles[item],
+                        category=self._categories[item],
+                        score=float(found.log_probability_BN[row, rank].exp()),
+                        parts={
+                            name: round(float(part), 8)
+                            for name, part in zip(PARTS, found.parts_BN3[row, rank], strict=True)
+                        },
+                        role=reason.role if reason else None,
+                        path=reason.path if reason else None,
+                    )
+                )
+            slates.append(Slate(items=tuple(items), entropy=float(found.entropy_B[row])))
+        return slates
+
+    def _hint(self, candidates: Sequence[Candidate]) -> Hint:
+        return make_hint(candidates, self._index)
+
+    def _available(self, at: datetime) -> npt.NDArray[np.bool_]:
+        with self._lock:
+            if self._stock is None or self._stock[0] != at:
+                mask = self._catalogue.in_stock(at)
+                if not mask.any():
+                    raise ProjectError(
+                        f"no item is available at {at.isoformat()}",
+                        fix="raise [data] stock_days, or look at the catalogue's `available`",
+                    )
+                self._stock = (at, mask)
+            return self._stock[1]
+
+
+def make_hint(candidates: Sequence[Candidate], index: dict[str, int]) -> Hint:
+    """Candidates as the model reads them; those without a known item are left out. The first spec of an item counts."""
+    first: dict[int, Candidate] = {}
+    for candidate in candidates:
+        if candidate.item is not None and candidate.item in index:
+            first.setdefault(index[candidate.item], candidate)
+    if not first:
+        return NO_HINT
+    return Hint(
+        item=np.array(list(first), np.int64),
+        role=np.array([ROLES.index(c.role) for c in first.values()], np.int64),
+        score=np.array([c.score for c in first.values()], np.float32),
+    )
+
+
+def use_threads(count: int) -> None:
+    """Let torch use ``count`` threads; decisions that run side by side are better off with one each."""
+    torch.set_num_threads(count)

@@ -1,0 +1,138 @@
+"""``awaken``, ``explain`` and the care of the memory: decisions and their traces."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.prompt import Confirm
+from rich.table import Table
+
+from rolegen_errors import ProjectError
+
+from ..facade import RoleGen
+from ..report.words import reasoner_words
+from .options import AtOption, JsonOption, ProjectOption
+from .show import as_json, bars, err, out, stop_on_interrupt
+
+
+def awaken(
+    at: AtOption,
+    project: ProjectOption = None,
+    user: Annotated[list[str] | None, typer.Option("--user", "-u", help="Only these users; may be repeated.")] = None,
+    limit: Annotated[int, typer.Option("--limit", help="At most so many users; 0 means all.")] = 0,
+    reasoner: Annotated[
+        str | None, typer.Option("--reasoner", help="evidence (log statistics, no LLM) or llm; else as in the project.")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Model name for --reasoner llm.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before an LLM run.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Decide on every dormant user and remember it. Ctrl-C stops cleanly; the same command goes on where it stopped."""
+    overrides: dict[str, dict[str, object]] = {}
+    if reasoner:
+        overrides["reasoner"] = {"kind": reasoner}
+    if model:
+        overrides["llm"] = {"model": model}
+    with RoleGen.open(project, overrides=overrides) as shop:
+        chosen = user or shop.dormant(at)["user"].to_list()
+        chosen = chosen[: limit or len(chosen)]
+        if shop.project.settings.reasoner.kind == "llm":
+            _before_llm(shop, len(chosen), ask=not yes and not json and err.is_terminal)
+        with bars() as progress, stop_on_interrupt() as stop:
+            report = shop.awaken(chosen, at, progress=progress, stop=stop)
+    if json:
+        as_json(asdict(report))
+    else:
+        table = Table(show_header=False, box=None, padding=(0, 1))
+        table.add_row("run", report.run)
+        table.add_row("decisions", f"{report.decided:,} now, {report.earlier:,} earlier, {report.left:,} left")
+        if report.calls or report.cached or report.fallbacks:
+            cost = (
+                "unknown (set the model's price in [llm])" if report.cost_usd is None else f"{report.cost_usd:.4f} USD"
+            )
+            table.add_row(
+                "LLM calls", f"{report.calls:,} ({report.failed_calls:,} failed), {report.cached:,} from cache"
+            )
+            table.add_row("tokens", f"{report.tokens:,}")
+            table.add_row("cost", cost)
+            table.add_row("stand-ins", f"{report.fallbacks:,} decisions in which the evidence reasoner answered too")
+        else:
+            table.add_row("answered by", reasoner_words("evidence"))
+        table.add_row("time", f"{report.seconds:.1f} s")
+        out.print(table)
+        if chosen:
+            out.print(f"next: rolegen explain {chosen[0]}", markup=False)
+    if report.stopped:
+        err.print("stopped; the same command goes on from here", style="bold")
+        raise typer.Exit(130)
+
+
+def explain(
+    user: Annotated[str, typer.Argument(help="User id, as in the log.")],
+    project: ProjectOption = None,
+    run: Annotated[str | None, typer.Option("--run", help="A run's name; else the latest decision.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Why a user got their slate: roles, intent, paths with effects, candidates and their fate."""
+    import polars as pl
+
+    from ..outcomes import outcomes_of
+    from ..story import story
+
+    with RoleGen.open(project) as shop:
+        decision = shop.trace(user, run=run)
+        if json:
+            as_json(decision.model_dump(mode="json"))
+            return
+        later = pl.scan_parquet(shop.project.events).filter((pl.col("user") == user) & (pl.col("time") >= decision.at))
+        end = pl.scan_parquet(shop.project.events).select(pl.col("time").max()).collect().item()
+        outcome = outcomes_of(
+            later.collect(), {user: decision.decision}, decision.at, shop.project.settings.slate.horizon_days, end
+        )[0]
+        items = pl.read_parquet(shop.project.items, columns=["item", "title"])
+        out.print(story(decision, outcome, dict(items.iter_rows())))
+
+
+def upgrade(project: ProjectOption = None) -> None:
+    """Bring the memory's tables to this version (SQLite does so by itself)."""
+    from ..memory import open_memory
+
+    with RoleGen.open(project) as shop:
+        shop.project.store.mkdir(parents=True, exist_ok=True)
+        memory = open_memory(shop.project.memory_url, upgrade=True)
+        out.print(f"{memory.url} is up to date", markup=False)
+        memory.close()
+
+
+def erase(
+    user: Annotated[str, typer.Argument(help="User id.")],
+    project: ProjectOption = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove everything the loop memory holds about one person."""
+    if not yes and not Confirm.ask(f"erase all decisions and calls of {user}?", console=err):
+        raise typer.Exit(1)
+    with RoleGen.open(project) as shop:
+        counts = shop.memory.erase(user)
+    out.print(", ".join(f"{rows} from {table}" for table, rows in counts.items() if rows) or "nothing was stored")
+
+
+def _before_llm(shop: RoleGen, users: int, *, ask: bool) -> None:
+    """Say what the run may cost, and make sure that the endpoint answers, before anything is spent."""
+    from ..llm import check_endpoint
+
+    llm, rounds = shop.project.settings.llm, shop.project.settings.reasoner.rounds
+    if llm.model is None:
+        raise ProjectError(
+            "the LLM reasoner has no model",
+            where=f"{shop.project.file}, [llm] model",
+            fix="set OPENAI_MODEL, pass --model NAME, or use --reasoner evidence",
+        )
+    key = llm.api_key.get_secret_value() if llm.api_key else None
+    check_endpoint(llm.base_url, key, llm.model)
+    most = 2 + rounds * 2
+    err.print(f"{users:,} users with {llm.model}: about {users * 3:,} calls, at most {users * most:,}", markup=False)
+    if ask and not Confirm.ask("go on?", console=err):
+        raise typer.Exit(1)

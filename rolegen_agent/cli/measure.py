@@ -1,0 +1,94 @@
+"""``demo`` and ``bench``: the main job on bundled data, and figures in one language."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from ..report.words import reasoner_words
+from .options import JsonOption
+from .show import as_json, bars, out, stop_on_interrupt
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where the demo's project is made.")] = Path("demo"),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Every twentieth customer, one epoch: under a minute.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Awaken the dormant customers of a real shop, on bundled data: no key, no server, no GPU, about three minutes.
+
+    Ctrl-C and the same command go on where it stopped.
+    """
+    import polars as pl
+
+    from rolegen_evals.demo import METRICS, SYSTEMS, make_report, next_commands, run_demo
+
+    from ..report import write_report
+    from ..story import story
+
+    with bars() as progress, stop_on_interrupt() as stop:
+        done = run_demo(folder, progress=progress, quick=quick, stop=stop)
+        progress("report", 0, 1)
+        page = write_report(done.shop.project.store / "report.html", make_report(done))
+        progress("report", 1, 1)
+    if json:
+        as_json(asdict(done.result()) | {"report": str(page), "memory": done.shop.memory.url})
+        done.shop.close()
+        return
+    horizon = done.shop.project.settings.slate.horizon_days
+    back = [o for o in done.outcomes.values() if o.ordered_at is not None]
+    titles = dict(pl.read_parquet(done.shop.project.items, columns=["item", "title"]).iter_rows())
+    out.print(
+        f"{done.ingested.rows:,} rows read, {done.ingested.kept:,} events kept; on {done.at.date()} "
+        f"{len(done.dormant):,} customers were dormant, {len(done.outcomes):,} of them decided on, "
+        f"{len(back):,} came back within {horizon} days."
+    )
+    out.print(f"Answered by {reasoner_words('evidence')}.\n", style="bold")
+    for decision in done.stories(3):
+        out.print(story(decision, done.outcomes[decision.decision], titles))
+    table = Table(title=f"{len(back):,} customers who came back (95 % intervals)", title_justify="left")
+    table.add_column("")
+    for label, _ in METRICS.values():
+        table.add_column(label, justify="right")
+    for system, name in SYSTEMS.items():
+        cells = []
+        for metric in METRICS:
+            found = done.figures[f"returned.{metric}.{system}"]
+            bounds = f" [{found.low:.3f}, {found.high:.3f}]" if found.low is not None else ""
+            cells.append(f"{found.value:.3f}{bounds}")
+        table.add_row(name, *cells, style="bold" if system == "rolegen" else None)
+    out.print(table)
+    for metric, system in (("hit1", "backbone"), ("hit1", "frequency"), ("recall10", "frequency")):
+        found = done.differences[f"{metric}.{system}"]
+        bounds = f" [{found.low:+.4f}, {found.high:+.4f}]" if found.low is not None else ""
+        out.print(f"{METRICS[metric][0]}, RoleGen minus {SYSTEMS[system]}: {found.value:+.4f}{bounds}, paired")
+    out.print(f"\ntrace database  {done.shop.memory.url}", markup=False)
+    out.print(f"report          {page}", markup=False)
+    out.print(f"{done.seconds:.0f} s; try next:")
+    for command in next_commands(done):
+        out.print(Text(f"  {command}", style="cyan"), soft_wrap=True)
+    done.shop.close()
+
+
+def bench(
+    name: Annotated[str, typer.Argument(help="Name of the benchmark: demo.")],
+    data: Annotated[Path | None, typer.Option("--data", help="Folder of data sets that are not shipped.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A smaller version of at most a minute.")] = False,
+    json: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+) -> None:
+    """Run a benchmark; print its table and, with --json FILE, write {name, commit, machine, seconds, figures}."""
+    from rolegen_evals.bench import run
+
+    with bars() as progress:
+        result = run(name, data=data, quick=quick, progress=progress)
+    result.show(out)
+    if json is not None:
+        result.write(json)
+        out.print(f"wrote {json}", markup=False)

@@ -1,0 +1,17 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ProjectOption = Annotated[
+    Path | None,
+    typer.Option("--project", "-p", help="Project folder; otherwise searched from here upwards.", show_default=False),
+]
+AtOption = Annotated[
+    str, typer.Option("--at", help="Decision time, YYYY-MM-DD (midnight UTC): nothing from then on is seen.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]

@@ -1,0 +1,131 @@
+"""The log as the statistics read it: strictly before the as-of time, with dense codes, visits and net orders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from rolegen_errors import InputError
+
+EVENT_COLUMNS = ("event", "user", "item", "time", "behaviour", "quantity", "price", "session")
+ITEM_COLUMNS = ("item", "title", "category", "price")
+
+
+@dataclass(frozen=True)
+class Log:
+    """``engaged`` holds view, cart and order rows: user, item, category (codes), time, visit, place, day, kind, price.
+
+    A *visit* is all that one user did at one moment (the lines of one invoice), a *place* is a session, or a day where
+    the log has no sessions. ``orders`` holds one row for each (user, day, item) of ``engaged`` that was ordered.
+    """
+
+    engaged: pl.DataFrame
+    orders: pl.DataFrame
+    items: pl.DataFrame
+    """the catalogue in code order: item, title, category, price, code, category_code"""
+    categories: tuple[str, ...]
+    at: datetime
+    has_views: bool
+    counts: dict[str, int]
+
+    @property
+    def item_category(self) -> npt.NDArray[np.int64]:
+        return self.items["category_code"].to_numpy().astype(np.int64)
+
+
+def require_columns(frame: pl.DataFrame, needed: tuple[str, ...], what: str) -> None:
+    """Raise ``InputError`` naming the columns that ``frame`` lacks."""
+    missing = [name for name in needed if name not in frame.columns]
+    if missing:
+        raise InputError(
+            f"the {what} frame lacks {', '.join(missing)}",
+            where=f"columns: {', '.join(frame.columns)}",
+            fix="hand in the frames that `rolegen ingest` wrote",
+        )
+
+
+def require_zone(at: datetime) -> datetime:
+    """Return ``at``, or raise ``InputError`` when it has no timezone: a leak of hours would go unseen."""
+    if at.tzinfo is None:
+        raise InputError(
+            "a decision time needs a timezone", where=at.isoformat(), fix="pass datetime(..., tzinfo=timezone.utc)"
+        )
+    return at
+
+
+def read_log(events: pl.DataFrame, items: pl.DataFrame, *, at: datetime) -> Log:
+    """Select, encode and net the events before ``at``. Events of items outside the catalogue are left out, counted."""
+    require_columns(events, EVENT_COLUMNS, "events")
+    require_columns(items, ITEM_COLUMNS, "items")
+    require_zone(at)
+    catalogue = items.select(ITEM_COLUMNS).sort("item").with_row_index("code")
+    categories = catalogue["category"].unique().sort()
+    codes = pl.DataFrame({"category": categories}).with_row_index("category_code")
+    catalogue = catalogue.join(codes, on="category", how="left", maintain_order="left")
+
+    past = events.filter(pl.col("time") < at)
+    known = (
+        past.rename({"item": "item_id"})
+        .join(
+            catalogue.select(item_id="item", item="code", category="category_code", list_price="price"),
+            on="item_id",
+            how="inner",
+            maintain_order="left",
+        )
+        .with_columns(user=pl.col("user").rank("dense").cast(pl.UInt32), day=pl.col("time").dt.date())
+        .sort("user", "time", maintain_order=True)
+    )
+    refunded = (
+        known.group_by("user", "item")
+        .agg(
+            back=pl.col("quantity").filter(pl.col("behaviour") == "refund").sum(),
+            sold=pl.col("quantity").filter(pl.col("behaviour") == "order").sum(),
+        )
+        .filter((pl.col("back") > 0) & (pl.col("back") >= pl.col("sold")))
+        .select("user", "item")
+    )
+    engaged = (
+        known.filter(pl.col("behaviour").is_in(["view", "cart", "order"]))
+        .join(refunded.with_columns(undone=pl.lit(True)), on=["user", "item"], how="left", maintain_order="left")
+        .filter(pl.col("undone").is_null() | (pl.col("behaviour") != "order"))
+        .select(
+            "user",
+            "item",
+            "category",
+            "time",
+            "day",
+            kind="behaviour",
+            price=pl.coalesce("price", "list_price"),
+            visit=pl.struct("user", "time").rle_id(),
+            place=pl.struct("user", pl.coalesce("session", pl.col("day").cast(pl.String))).rank("dense"),
+        )
+    )
+    orders = (
+        engaged.filter(pl.col("kind") == "order")
+        .group_by("user", "day", "item")
+        .agg(pl.col("category").first(), pl.col("time").min(), pl.col("price").min())
+        .sort("user", "day", "item")
+        .with_columns(basket=pl.struct("user", "day").rle_id())
+    )
+    return Log(
+        engaged=engaged,
+        orders=orders,
+        items=catalogue,
+        categories=tuple(categories.to_list()),
+        at=at,
+        has_views=bool(engaged.select((pl.col("kind") != "order").any()).item()),
+        counts={
+            "events_before": past.height,
+            "events_later_ignored": events.height - past.height,
+            "events_of_unknown_items": past.height - known.height,
+            "events_engaged": engaged.height,
+            "net_order_lines": orders.height,
+            "refunded_user_item_pairs": refunded.height,
+            "users": known["user"].n_unique(),
+            "items": catalogue.height,
+        },
+    )

@@ -1,0 +1,216 @@
+"""RoleGen from Python: open a project, ingest, train, awaken users, read traces, embed the graph."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
+
+from rolegen_errors import InputError
+
+from .project import Project, open_project, parse_date
+
+if TYPE_CHECKING:
+    import polars as pl
+    from langchain_core.language_models import BaseChatModel
+    from langchain_core.tools import BaseTool
+    from langgraph.graph import StateGraph
+
+    from rolegen_graphs.words import Decision
+
+    from .artefacts import Progress
+    from .assembly import Assembly
+    from .batch import AwakenReport
+    from .ingest.report import IngestReport
+    from .memory import Memory
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """No progress shown."""
+
+
+class RoleGen:
+    """One project, opened. Use it as a context manager, or call :meth:`close`.
+
+    Example:
+        ``with RoleGen.open("shop") as shop: shop.awaken(["13085"], "2011-09-01")``
+    """
+
+    def __init__(self, project: Project, *, chat: BaseChatModel | None = None, model: str | None = None) -> None:
+        self.project = project
+        self._chat, self._model = chat, model
+        self._assemblies: dict[datetime, Assembly] = {}
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path | None = None,
+        *,
+        overrides: Mapping[str, Mapping[str, object]] | None = None,
+        chat: BaseChatModel | None = None,
+        model: str | None = None,
+    ) -> Self:
+        """Open the project at ``path`` or in a folder above the working one.
+
+        Args:
+            overrides: section -> key -> value, stronger than the project file and the environment.
+            chat: any langchain-core chat model; the loop then reasons with it. ``model`` names it in traces.
+        """
+        return cls(open_project(path, overrides=overrides), chat=chat, model=model)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the memory's connections."""
+        if "memory" in self.__dict__:
+            self.memory.close()
+            del self.__dict__["memory"]
+        self._assemblies.clear()
+
+    @cached_property
+    def memory(self) -> Memory:
+        """The loop memory; a SQLite file is made or upgraded on first use."""
+        from .memory import open_memory
+
+        self.project.store.mkdir(parents=True, exist_ok=True)
+        return open_memory(self.project.memory_url, horizon_days=self.project.settings.slate.horizon_days)
+
+    def ingest(self, *, progress: Progress = _silent) -> IngestReport:
+        """Read the log and catalogue of the project file into the store."""
+        from .ingest import ingest
+
+        return ingest(self.project, progress=progress)
+
+    def dormant(self, at: datetime | str) -> pl.DataFrame:
+        """Dormant users at ``at`` with the reason, see :func:`rolegen_agent.dormant.dormant_users`."""
+        import polars as pl
+
+        from .dormant import dormant_users
+
+        self.project.require_store()
+        return dormant_users(pl.scan_parquet(self.project.events), moment(at), self.project.settings.dormancy)
+
+    def train(self, at: datetime | str, *, progress: Progress = _silent, force: bool = False) -> Path:
+        """Learn from the events before ``at``; returns the artefact folder. A finished training is not repeated."""
+        from .artefacts import train
+
+        folder = train(self.project, moment(at), progress=progress, force=force)
+        self._assemblies.clear()
+        self.memory.record_artefact(
+            "backbone",
+            moment(at),
+            (folder / "wanted.txt").read_text("utf-8"),
+            str(folder.relative_to(self.project.root)),
+            json.loads((folder / "backbone" / "backbone.json").read_text("utf-8")),
+        )
+        return folder
+
+    def assembly(self, at: datetime | str) -> Assembly:
+        """The filled ports for decisions at ``at``, loaded once."""
+        from .assembly import assemble
+
+        when = moment(at)
+        if when not in self._assemblies:
+            self._assemblies[when] = assemble(self.project, when, self.memory, chat=self._chat, model=self._model)
+        return self._assemblies[when]
+
+    def graph(self, at: datetime | str) -> StateGraph[Any, Any, Any, Any]:
+        """The uncompiled state machine for decisions at ``at``: compile it, or put it into a graph of your own."""
+        from rolegen_graphs import create_decision_graph
+
+        assembly = self.assembly(at)
+        return create_decision_graph(assembly.parts, settings=assembly.settings)
+
+    def awaken(
+        self,
+        users: Sequence[str],
+        at: datetime | str,
+        *,
+        progress: Progress = _silent,
+        stop: Event | None = None,
+    ) -> AwakenReport:
+        """Decide on many users; what memory holds already is not done again. See :mod:`rolegen_agent.batch`."""
+        from .batch import awaken
+
+        assembly, settings = self.assembly(at), self.project.settings
+        thinking = assembly.client is not None
+        return awaken(
+            assembly,
+            self.memory,
+            users,
+            moment(at),
+            workers=settings.llm.concurrency if thinking else 2,
+            checkpoints=self._checkpoints() if thinking or settings.memory.keep_checkpoints else None,
+            keep_checkpoints=settings.memory.keep_checkpoints,
+            progress=lambda done, total: progress("awaken", done, total),
+            stop=stop,
+        )
+
+    def decide(self, user: str, at: datetime | str) -> Decision:
+        """Decide on one user and remember it."""
+        return cast("Decision", self.graph(at).compile().invoke({"user": user, "at": moment(at)})["decision"])
+
+    async def adecide(self, user: str, at: datetime | str) -> Decision:
+        """As :meth:`decide`, without blocking the event loop."""
+        import asyncio
+
+        graph = await asyncio.to_thread(self.graph, at)
+        return cast("Decision", (await graph.compile().ainvoke({"user": user, "at": moment(at)}))["decision"])
+
+    def stream(
+        self, user: str, at: datetime | str, *, mode: Literal["updates", "values", "messages", "custom"] = "updates"
+    ) -> Iterator[Any]:
+        """One decision, node by node, in LangGraph's stream modes."""
+        yield from self.graph(at).compile().stream({"user": user, "at": moment(at)}, stream_mode=mode)
+
+    async def astream(
+        self, user: str, at: datetime | str, *, mode: Literal["updates", "values", "messages", "custom"] = "updates"
+    ) -> AsyncIterator[Any]:
+        """As :meth:`stream`, without blocking the event loop."""
+        import asyncio
+
+        graph = (await asyncio.to_thread(self.graph, at)).compile()
+        async for part in graph.astream({"user": user, "at": moment(at)}, stream_mode=mode):
+            yield part
+
+    def trace(self, user: str, *, run: str | None = None) -> Decision:
+        """The latest remembered decision on a user, with everything that led to it.
+
+        Raises:
+            InputError: there is none.
+        """
+        found = self.memory.find_latest(user, run)
+        if found is None:
+            raise InputError(
+                f"there is no decision on user {user!r}" + (f" in run {run!r}" if run else ""),
+                where=self.memory.url,
+                fix="run `rolegen awaken` first; `rolegen dormant` lists users",
+            )
+        return self.memory.get(found)
+
+    def as_tool(self, at: datetime | str | None = None) -> BaseTool:
+        """A LangChain tool for agents: a user's slate with roles and reasons. ``at`` None means the time of the call."""
+        from .tool import awaken_tool
+
+        return awaken_tool(self, at)
+
+    def _checkpoints(self) -> str | Path:
+        url = self.project.memory_url
+        return self.project.checkpoints if url.startswith("sqlite") else url
+
+
+def moment(at: datetime | str) -> datetime:
+    """An aware decision time from itself, a date (midnight UTC) or an ISO time with zone."""
+    if isinstance(at, str):
+        return parse_date(at)
+    if at.tzinfo is None:
+        raise InputError(f"the decision time {at} has no time zone", fix="pass an aware datetime, or a date as text")
+    return at

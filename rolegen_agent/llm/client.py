@@ -1,0 +1,302 @@
+"""The one boundary to a chat model: cache, budget, retries, concurrency, usage and the record of every call.
+
+A question is answered from the call log when an equal request has been answered before. Otherwise it is reserved in the
+budget, sent, retried here and nowhere else, and recorded whether it succeeded or not. The model is invoked in the
+caller's thread and context, so callbacks and ``stream_mode="messages"`` of a surrounding graph see it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from threading import BoundedSemaphore, Lock
+from typing import Any
+
+import openai
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from rolegen_errors import BudgetError, ProjectError, ReasonerError
+from rolegen_graphs.ports import CallLog
+from rolegen_graphs.words import CallSite, LlmCall
+from rolegen_prompts import Message, Prompt, estimate_tokens
+
+from .budget import Budget, Limits
+from .failures import FAILURES, Redactor, advice, may_pass, retry_after_s
+from .prices import Price
+from .request import Parameters, Request, StructuredOutput, make_request
+from .usage import RunUsage
+
+
+@dataclass(frozen=True)
+class _Reply:
+    raw: str
+    refusal: str
+    input_tokens: int
+    output_tokens: int
+    estimated: bool
+
+
+@dataclass
+class _Trail:
+    """What the attempts of one question left behind."""
+
+    attempts: int = 0
+    latency_s: float = 0.0
+    """of the last attempt"""
+
+
+class LlmClient:
+    """An ``Asker`` over any langchain-core chat model. Safe for use from several threads.
+
+    Args:
+        model: built with ``chat_model``, or any other chat model; its own retries should be off.
+        name: the model's name, as the trace and the price table know it.
+        log: remembers calls and answers repeated ones.
+        limits: hard budgets; none by default.
+        price: of this model; None means unknown, and then costs are None too.
+        parameters: everything else that shapes an answer (temperature, seed, ...); part of the request's hash. Taken
+            from the model if None.
+        retries: further requests for one question after a failed one.
+        longest_wait_s: bound of one pause between attempts. An endpoint that asks for more gets no further attempt.
+        concurrency: most requests under way at a time.
+        output_reserve: tokens that one answer is expected to need at most; reserved in the budget beforehand.
+        structured_output: how the schema is handed to the endpoint; ``off`` leaves it to the prompt alone.
+        cache: answer repeated requests from ``log``.
+        sleep: waits between attempts.
+
+    Raises:
+        ProjectError: a budget in dollars is set, but the model's price is not known.
+    """
+
+    def __init__(
+        self,
+        model: BaseChatModel,
+        *,
+        name: str,
+        log: CallLog,
+        limits: Limits | None = None,
+        price: Price | None = None,
+        parameters: Parameters | None = None,
+        retries: int = 3,
+        longest_wait_s: float = 60.0,
+        concurrency: int = 4,
+        output_reserve: int = 2000,
+        structured_output: StructuredOutput = "json_schema",
+        cache: bool = True,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        limits = limits or Limits()
+        if limits.usd_per_run is not None and price is None:
+            raise ProjectError(
+                f"usd_per_run is set, but the price of model '{name}' is not known",
+                fix="give its price per million tokens (0 for a local model), or limit calls or tokens instead",
+            )
+        if retries < 0 or concurrency < 1:
+            raise ProjectError(f"retries is {retries} and concurrency {concurrency}", fix="use at least 0 and 1")
+        self.name = name
+        self._model, self._log, self._price = model, log, price
+        self._parameters = parameters if parameters is not None else _parameters_of(model)
+        self._budget = Budget(limits)
+        self._slots = BoundedSemaphore(concurrency)
+        self._output_reserve, self._structured, self._cache = output_reserve, structured_output, cache
+        self._redact = Redactor.of(model)
+        self._retries, self._longest_wait_s, self._sleep = retries, longest_wait_s, sleep
+        self._backoff = wait_random_exponential(multiplier=0.5, max=longest_wait_s)
+        self._lock = Lock()
+        self._usage = RunUsage(cost_usd=None if price is None else 0.0)
+
+    @property
+    def usage(self) -> RunUsage:
+        """What this client has used so far."""
+        with self._lock:
+            return self._usage
+
+    def ask(
+        self, task: str, messages: Sequence[Message], schema: dict[str, Any], *, site: CallSite, prompt: Prompt
+    ) -> str:
+        """The raw text of the answer; see ``rolegen_graphs.llm.Asker``."""
+        request = make_request(
+            task,
+            messages,
+            schema,
+            site=site,
+            prompt=prompt,
+            model=self.name,
+            parameters=self._parameters,
+            structured=self._structured,
+        )
+        if self._cache:
+            known = self._log.find_call(request.hash)
+            if known is not None and known.raw:
+                self._count(cached=1)
+                if known.site != site:  # a resumed decision finds its own call: that record says what was paid
+                    self._record(request, _Trail(), raw=known.raw, cached=True, cost_usd=0.0)
+                return known.raw
+        return self._send(request)
+
+    def _send(self, request: Request) -> str:
+        """Send with retries, record what came of it, and raise free of the provider's exception.
+
+        A provider's exception may quote the key or hold the request's headers, so none is ever chained or shown.
+        """
+        retrying = Retrying(
+            stop=stop_after_attempt(self._retries + 1),
+            retry=retry_if_exception(self._worth_another),
+            wait=self._wait,
+            sleep=self._sleep,
+            reraise=True,
+        )
+        trail = _Trail()
+        reply: _Reply | None = None
+        spent: BudgetError | None = None
+        told = fix = ""
+        try:
+            reply = retrying(self._once, request, trail)
+        except BudgetError as error:
+            spent = BudgetError(error.what, where=error.where, fix=error.fix)
+        except FAILURES as error:
+            told, fix = self._redact.tell(error), advice(error)
+
+        self._count(requests=trail.attempts, retries=max(0, trail.attempts - 1))
+        if reply is not None:
+            self._keep(request, trail, reply)
+            if reply.raw or not reply.refusal:
+                return reply.raw
+            told = f"it refused: {reply.refusal[:400]}"
+            fix = "another model or another prompt may answer; the evidence reasoner always does"
+        elif spent is not None:
+            if trail.attempts:  # stopped between two attempts: the first one did happen
+                self._count(failed=1)
+                self._record(request, trail, error=spent.what)
+            raise spent
+        else:
+            self._count(failed=1)
+            self._record(request, trail, error=told)
+        raise ReasonerError(
+            f"model '{self.name}' gave no answer (attempts: {trail.attempts}): {told}",
+            where=f"decision {request.site.decision}, round {request.site.round}, node {request.site.node}",
+            fix=fix,
+        )
+
+    def _once(self, request: Request, trail: _Trail) -> _Reply:
+        """One request over the wire, reserved in the budget before and settled after."""
+        expected, reserve = request.expected_tokens, self._output_reserve
+        with self._slots:
+            taken = self._budget.reserve(
+                request.site.decision, expected + reserve, self._cost(expected, reserve) or 0.0
+            )
+            trail.attempts += 1
+            began = time.perf_counter()
+            tokens_in = tokens_out = 0
+            try:
+                reply = self._invoke(request)
+                tokens_in, tokens_out = reply.input_tokens, reply.output_tokens
+            finally:
+                trail.latency_s = time.perf_counter() - began
+                self._budget.settle(taken, tokens_in + tokens_out, self._cost(tokens_in, tokens_out) or 0.0)
+        return reply
+
+    def _invoke(self, request: Request) -> _Reply:
+        usage: tuple[int, int] | None = None
+        raw = refusal = ""
+        try:
+            message = self._model.invoke(request.messages, config=request.config, **request.extra)
+        except openai.LengthFinishReasonError as error:
+            # Cut off at the token limit. What came is an answer like any other: its reader will find it wanting.
+            raw = error.completion.choices[0].message.content or ""
+            if error.completion.usage:
+                usage = error.completion.usage.prompt_tokens, error.completion.usage.completion_tokens
+        else:
+            raw, refusal = str(message.text), str(message.additional_kwargs.get("refusal") or "")
+            if isinstance(message, AIMessage) and message.usage_metadata:
+                usage = message.usage_metadata["input_tokens"], message.usage_metadata["output_tokens"]
+        estimated = usage is None or not any(usage) or min(usage) < 0  # what an endpoint says must not free a budget
+        if usage is None or estimated:
+            usage = request.expected_tokens, estimate_tokens(raw + refusal)
+        return _Reply(self._redact(raw), self._redact(refusal), *usage, estimated)
+
+    def _keep(self, request: Request, trail: _Trail, reply: _Reply) -> None:
+        """Count and record an answer. A refusal and an empty answer are paid for, but no later request gets them."""
+        cost = self._cost(reply.input_tokens, reply.output_tokens)
+        self._count(
+            answered=1,
+            estimated=int(reply.estimated),
+            input_tokens=reply.input_tokens,
+            output_tokens=reply.output_tokens,
+            cost_usd=cost,
+        )
+        error = "" if reply.raw else f"the model refused: {reply.refusal}" if reply.refusal else "the answer is empty"
+        self._record(
+            request,
+            trail,
+            raw=reply.raw,
+            error=error,
+            input_tokens=reply.input_tokens,
+            output_tokens=reply.output_tokens,
+            cost_usd=cost,
+        )
+
+    def _record(
+        self,
+        request: Request,
+        trail: _Trail,
+        *,
+        raw: str = "",
+        error: str = "",
+        input_tokens: int = 0,
+        output_tokens: int = 0,
+        cost_usd: float | None = None,
+        cached: bool = False,
+    ) -> None:
+        self._log.record_call(
+            LlmCall(
+                site=request.site,
+                request_hash=request.hash,
+                prompt=request.prompt.name,
+                prompt_version=str(request.prompt.version),
+                prompt_hash=request.prompt.sha256,
+                model=self.name,
+                messages=self._redact(request.text),
+                raw=raw,
+                error=error,
+                input_tokens=input_tokens,
+                output_tokens=output_tokens,
+                cost_usd=cost_usd,
+                latency_s=trail.latency_s,
+                retries=max(0, trail.attempts - 1),
+                cached=cached,
+                at=datetime.now(UTC),
+            )
+        )
+
+    def _count(self, *, cost_usd: float | None = None, **more: int) -> None:
+        with self._lock:
+            total = self._usage
+            added = {name: getattr(total, name) + number for name, number in more.items()}
+            if total.cost_usd is not None and cost_usd is not None:
+                total = replace(total, cost_usd=total.cost_usd + cost_usd)
+            self._usage = replace(total, **added)
+
+    def _cost(self, input_tokens: int, output_tokens: int) -> float | None:
+        return None if self._price is None else self._price.cost(input_tokens, output_tokens)
+
+    def _worth_another(self, error: BaseException) -> bool:
+        return may_pass(error) and (retry_after_s(error) or 0.0) <= self._longest_wait_s
+
+    def _wait(self, state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        asked = retry_after_s(error) if error else None
+        return self._backoff(state) if asked is None else asked
+
+
+def _parameters_of(model: BaseChatModel) -> Parameters:
+    """The plain parameters by which a model identifies itself; objects (clients, callables) have no stable text."""
+    return {
+        name: value
+        for name, value in model._identifying_params.items()
+        if isinstance(value, str | int | float | bool | None)
+    }

@@ -1,0 +1,5 @@
+"""The evidence reasoner: the loop's embedded default, its baseline and its fallback."""
+
+from .reasoner import EvidenceReasoner
+
+__all__ = ["EvidenceReasoner"]

@@ -1,0 +1,192 @@
+"""From proposals to counterfactual paths: which kinds, which items, and how each is wished for without naming its id."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rolegen_graphs.words import Correction, ItemSpec, Path, Role, Statistic, Trajectory
+
+from ..evidence.store import Evidence
+from .proposals import (
+    BRIDGE,
+    COMPLEMENT,
+    HABIT,
+    KINDS,
+    POPULAR,
+    REBUY,
+    SEASON,
+    STEPS,
+    VIEWED,
+    Kind,
+    Proposals,
+)
+
+PER_CATEGORY = 3
+"""specs of one category in all paths together, once a round has been found too narrow"""
+DISTINCT_ROLES = 2
+"""at least so many paths besides the rebuys, where the log offers them: against interest collapse"""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the corrections of the last round forbid, by path number (= number of the kind)."""
+
+    dropped: frozenset[int]
+    due_only: frozenset[int]
+    no_price: frozenset[int]
+    no_category: frozenset[int]
+    spread: bool
+
+    @classmethod
+    def of(cls, corrections: Sequence[Correction]) -> Limits:
+        def paths(*kinds: str) -> frozenset[int]:
+            return frozenset(c.path for c in corrections if c.path is not None and c.kind in kinds)
+
+        return cls(
+            dropped=paths("wrong_role", "ungrounded"),
+            due_only=paths("too_early"),
+            no_price=paths("wrong_price"),
+            no_category=paths("wrong_category"),
+            spread=any(c.kind == "collapsed" for c in corrections),
+        )
+
+
+def build_paths(
+    trajectory: Trajectory, proposals: Proposals, evidence: Evidence, limits: Limits, count: int
+) -> tuple[Path, ...]:
+    """At most ``count`` paths of different kinds, the likeliest first; no item stands in two of them."""
+    band = _price_band(trajectory)
+    taken: set[int] = set()
+    used_categories: dict[str, int] = {}
+    paths: list[Path] = []
+    remaining = [kind for kind in KINDS if kind.number not in limits.dropped]
+    while remaining and len(paths) < count:
+        choices = [(kind, _pick(kind, proposals, limits, taken, used_categories)) for kind in remaining]
+        choices = [(kind, rows) for kind, rows in choices if rows]
+        rebuys = sum(path.path in (REBUY.number, HABIT.number) for path in paths)
+        if rebuys >= max(1, count - DISTINCT_ROLES) or (limits.spread and rebuys):
+            new = [choice for choice in choices if choice[0] not in (REBUY, HABIT)]
+            choices = new or choices
+        if not choices:
+            break
+        kind, rows = max(choices, key=lambda choice: (sum(proposals.chance[choice[1]]), -choice[0].number))
+        remaining.remove(kind)
+        taken.update(rows)
+        for row in rows:
+            category = proposals.market.category[proposals.considered.code[row]]
+            used_categories[category] = used_categories.get(category, 0) + 1
+        paths.append(_path(kind, rows, trajectory, proposals, evidence, band, limits))
+    return tuple(paths)
+
+
+def _pick(
+    kind: Kind, proposals: Proposals, limits: Limits, taken: set[int], used_categories: dict[str, int]
+) -> list[int]:
+    rows: list[int] = []
+    counts = dict(used_categories)
+    for row in proposals.members(kind, due_only=kind.number in limits.due_only).tolist():
+        category = proposals.market.category[proposals.considered.code[row]]
+        if row in taken or (limits.spread and counts.get(category, 0) >= PER_CATEGORY):
+            continue
+        counts[category] = counts.get(category, 0) + 1
+        rows.append(row)
+        if len(rows) == STEPS:
+            break
+    return rows
+
+
+def _path(
+    kind: Kind,
+    rows: list[int],
+    trajectory: Trajectory,
+    proposals: Proposals,
+    evidence: Evidence,
+    band: tuple[float, float] | None,
+    limits: Limits,
+) -> Path:
+    specs = []
+    for step, row in enumerate(rows):
+        role: Role = "target" if step and step == len(rows) - 1 else kind.role
+        specs.append(_spec(role, row, proposals, band, kind, limits))
+    return Path(
+        path=kind.number,
+        operation="insert",
+        intervention=specs[0],
+        steps=tuple(specs[1:]),
+        why=_why(kind, rows[0], trajectory, proposals, evidence),
+    )
+
+
+def _spec(
+    role: Role, row: int, proposals: Proposals, band: tuple[float, float] | None, kind: Kind, limits: Limits
+) -> ItemSpec:
+    market = proposals.market
+    code = int(proposals.considered.code[row])
+    price = float(market.price[code])
+    low = high = None
+    if kind.number not in limits.no_price and not np.isnan(price):
+        around = band or (price * 0.5, price * 1.5)
+        low, high = round(min(around[0], price), 2), round(max(around[1], price), 2)
+    return ItemSpec(
+        role=role,
+        category=None if kind.number in limits.no_category else market.category[code],
+        price_low=low,
+        price_high=high,
+        text=market.titles[code],
+    )
+
+
+def _price_band(trajectory: Trajectory) -> tuple[float, float] | None:
+    """The 10 % and 90 % quantiles of what the user paid; None for fewer than three prices."""
+    paid = [event.price for event in trajectory.events if event.behaviour == "order" and event.price is not None]
+    if len(paid) < 3:
+        return None
+    low, high = np.quantile(np.array(paid), [0.1, 0.9])
+    return float(low), float(high)
+
+
+def _why(kind: Kind, row: int, trajectory: Trajectory, proposals: Proposals, evidence: Evidence) -> str:
+    market = proposals.market
+    code = int(proposals.considered.code[row])
+    item, title = market.items[code], market.titles[code]
+    chance = f"{proposals.chance[row]:.0%} to be in the next order if one comes"
+    if kind in (REBUY, HABIT):
+        days = round(float(np.expm1(proposals.signal(row, "orders"))))
+        due = "due by its rebuy interval" if proposals.signal(row, "due") >= 0 else "not yet due by its rebuy interval"
+        return f"bought {title} on {days} day{'s' if days != 1 else ''}, {due}; {chance}"
+    if kind == COMPLEMENT:
+        source, link = strongest_link(trajectory, item, evidence)
+        if link is not None:
+            return (
+                f"{title} is bought with or soon after {source} {link.value:.1f} times as often as by chance "
+                f"(at least {link.low:.1f}, {link.support} baskets); {chance}"
+            )
+    if kind == SEASON:
+        peak = float(np.exp(proposals.signal(row, "season_peak")))
+        return f"{title} sold {peak:.1f} times its yearly average in these weeks last year; {chance}"
+    if kind == BRIDGE:
+        source = proposals.bridges[market.category[code]]
+        link = evidence.statistic("bridge", source, other=market.category[code])
+        lead = f"{market.titles[market.code[source]]} leads into {market.category[code]}"
+        often = "" if link is None else f" {link.value:.1f} times as often as back (at least {link.low:.1f})"
+        return f"{lead}{often}, and {title} is what sells there; {chance}"
+    if kind == VIEWED:
+        return f"looked at {title} and did not buy it; {chance}"
+    if kind == POPULAR:
+        return f"{title} is among what the shop sells most now; {chance}"
+    return f"{title} is new to this user in a favourite category, {market.category[code]}; {chance}"
+
+
+def strongest_link(trajectory: Trajectory, item: str, evidence: Evidence) -> tuple[str, Statistic | None]:
+    """The title of the bought item that ``item`` complements most (by the lower end), and the statistic."""
+    best: tuple[str, Statistic | None] = ("", None)
+    for title, bought in sorted(
+        {(event.title, event.item) for event in trajectory.events if event.behaviour == "order"}
+    ):
+        found = evidence.statistic("complement", bought, other=item)
+        if found is not None and (best[1] is None or found.low > best[1].low):
+            best = (title, found)
+    return best

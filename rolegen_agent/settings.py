@@ -1,0 +1,175 @@
+"""The sections and keys of ``rolegen.toml``, with their defaults; :mod:`rolegen_agent.project` reads them."""
+
+from __future__ import annotations
+
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+STORE_FOLDER = ".rolegen"
+ENV_PREFIX = "ROLEGEN_"
+
+PresetName = Literal["online_retail_ii", "rees46", "retailrocket"]
+SourceBehaviour = Literal["expose", "view", "cart", "order", "refund", "drop"]
+"""What a source value may mean: a behaviour of the design, or ``drop`` for rows that are counted and left out."""
+EventColumn = Literal[
+    "user", "item", "time", "behaviour", "quantity", "price", "session", "propensity", "title", "category"
+]
+CatalogueColumn = Literal["item", "title", "category", "price", "available"]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, and closed against unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSettings(Section):
+    """Where the event log and the catalogue are, and how their columns are to be read."""
+
+    events: str | list[str] | None = Field(
+        None,
+        description="event log: a CSV, CSV.gz or Parquet file, a glob or a list of them, relative to this folder; "
+        "left out with the preset online_retail_ii, the bundled log is read",
+    )
+    catalogue: str | None = Field(None, description="optional file of all items; an event of any other item is bad")
+    preset: PresetName | None = Field(None, description="known layout: online_retail_ii, rees46 or retailrocket")
+    columns: dict[EventColumn, str] = Field(
+        default_factory=dict, description="event log: our column name = your column name; overrides the preset"
+    )
+    catalogue_columns: dict[CatalogueColumn, str] = Field(
+        default_factory=dict, description="catalogue: our column name = your column name"
+    )
+    behaviours: dict[str, SourceBehaviour] = Field(
+        default_factory=dict,
+        description='your value = "expose", "view", "cart", "order", "refund", or "drop" to count and leave out',
+    )
+    behaviour: Literal["expose", "view", "cart", "order", "refund"] | None = Field(
+        None, description="behaviour of every row, for a log that has no behaviour column"
+    )
+    time_format: str | None = Field(
+        None, description='how times are written: "s" or "ms" since 1970, or a strptime format; default ISO 8601'
+    )
+    encoding: str = Field("utf-8", description='encoding of CSV files, such as "utf-8" or "latin-1"')
+    timezone: str | None = Field(
+        None, description="IANA name, such as Europe/London, of times without a zone; without it such times are bad"
+    )
+    on_bad_rows: Literal["error", "quarantine"] = Field(
+        "error", description='"error" stops at bad rows; "quarantine" writes them to .rolegen/ and goes on'
+    )
+    duplicates: Literal["error", "drop"] | None = Field(
+        None, description='equal rows: "error" calls them bad, "drop" keeps one; default error, or as the preset says'
+    )
+    stock_days: int | None = Field(
+        None, ge=1, description="an item is available if sold within so many days before; default: ever sold before"
+    )
+    currency: str = Field("", description="label of the log's currency, such as GBP; only shown")
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                ZoneInfo(value)
+            except (KeyError, ValueError, OSError) as error:
+                raise ValueError(f"'{value}' is not an IANA time zone such as Europe/London or UTC") from error
+        return value
+
+
+class DormancySettings(Section):
+    """Who counts as dormant at a decision time."""
+
+    rule: str = Field("lapsed_buyer", description='"lapsed_buyer" or "engaged_non_buyer"')
+    days: int = Field(90, ge=1, description="lapsed_buyer: ordered before, but not within so many days")
+    window_days: int = Field(30, ge=1, description="engaged_non_buyer: days before the decision that are looked at")
+    min_active_days: int = Field(3, ge=1, description="engaged_non_buyer: least days with any event in the window")
+    min_views: int = Field(5, ge=0, description="engaged_non_buyer: least views in the window")
+    max_orders: int = Field(0, ge=0, description="engaged_non_buyer: most orders in the window")
+
+
+class ReasonerSettings(Section):
+    """Who reasons about roles and paths, and how far."""
+
+    kind: Literal["evidence", "llm"] = Field("evidence", description='"evidence" (log statistics) or "llm"')
+    rounds: int = Field(2, ge=1, description="most rounds of the inner loop per decision")
+    paths: int = Field(4, ge=1, description="counterfactual paths per round")
+    prompts: str | None = Field(None, description="folder of prompts that override the shipped ones")
+    think: Literal["always", "uncertain"] = Field(
+        "uncertain", description='"always" reasons for everybody; "uncertain" only where the backbone is not sure'
+    )
+    max_events: int = Field(60, ge=1, description="events of a trajectory that are shown to the reasoner")
+
+
+class LlmSettings(Section):
+    """The chat model. model, base_url and api_key fall back to OPENAI_MODEL, OPENAI_BASE_URL and OPENAI_API_KEY."""
+
+    model: str | None = Field(None, description="model name, as the endpoint knows it")
+    base_url: str | None = Field(None, description="any OpenAI-compatible endpoint, such as http://127.0.0.1:11434/v1")
+    api_key: SecretStr | None = Field(None, description="only from the environment, never from this file")
+    timeout_s: float = Field(60.0, gt=0, description="seconds to wait for one answer")
+    retries: int = Field(3, ge=0, description="further attempts after a failed request")
+    concurrency: int = Field(4, ge=1, description="requests in flight at the same time")
+    temperature: float = Field(0.0, ge=0.0, le=2.0, description="sampling temperature")
+    input_usd_per_million: float | None = Field(None, ge=0, description="price of input tokens; unset = cost unknown")
+    output_usd_per_million: float | None = Field(None, ge=0, description="price of output tokens; unset = cost unknown")
+
+
+class BudgetSettings(Section):
+    """What reasoning may cost; a run stops cleanly at the first limit it meets."""
+
+    calls_per_decision: int | None = Field(12, ge=0, description="LLM calls for one user at one decision time")
+    tokens_per_decision: int | None = Field(None, ge=0, description="input and output tokens for one decision")
+    calls_per_run: int | None = Field(None, ge=0, description="LLM calls of one run")
+    tokens_per_run: int | None = Field(None, ge=0, description="input and output tokens of one run")
+    usd_per_run: float | None = Field(None, ge=0, description="US dollars of one run, where the price is known")
+
+
+class BackboneSettings(Section):
+    """The generative model and its training."""
+
+    seed: int = Field(0, description="random seed of initialisation and sampling")
+    width: int = Field(64, ge=8, description="width of the hidden state")
+    layers: int = Field(2, ge=1, description="layers")
+    history: int = Field(64, ge=1, description="latest events of a user that the model reads")
+    epochs: int = Field(4, ge=1, description="passes over the training decisions")
+    batch: int = Field(128, ge=1, description="decisions per step")
+    levels: int = Field(3, ge=1, description="codes per semantic id")
+    codebook: int = Field(64, ge=2, description="codes per level")
+    learning_rate: float = Field(2e-3, gt=0, description="peak learning rate")
+
+
+class SlateSettings(Section):
+    """The answer and the time in which it is judged."""
+
+    size: int = Field(10, ge=1, description="items in a slate")
+    horizon_days: int = Field(90, ge=1, description="days after the decision within which an order counts")
+
+
+class MemorySettings(Section):
+    """Where decisions, calls and outcomes are kept."""
+
+    url: str = Field(
+        f"sqlite:///{STORE_FOLDER}/memory.sqlite",
+        description="SQLAlchemy URL; relative SQLite paths start at this folder; passwords belong in ROLEGEN_MEMORY__URL",
+    )
+    keep_checkpoints: bool = Field(False, description="keep the LangGraph checkpoints of finished runs")
+
+
+class Settings(BaseSettings):
+    """All sections of ``rolegen.toml``."""
+
+    # "ignore" concerns foreign names in .env (OPENAI_API_KEY); unknown sections are refused in _check_sections.
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    data: DataSettings = Field(default_factory=lambda: DataSettings())
+    dormancy: DormancySettings = Field(default_factory=lambda: DormancySettings())
+    reasoner: ReasonerSettings = Field(default_factory=lambda: ReasonerSettings())
+    llm: LlmSettings = Field(default_factory=lambda: LlmSettings())
+    budget: BudgetSettings = Field(default_factory=lambda: BudgetSettings())
+    backbone: BackboneSettings = Field(default_factory=lambda: BackboneSettings())
+    slate: SlateSettings = Field(default_factory=lambda: SlateSettings())
+    memory: MemorySettings = Field(default_factory=lambda: MemorySettings())

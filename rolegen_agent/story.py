@@ -1,0 +1,112 @@
+"""A decision told in a terminal: what the customer did, the roles, the paths, the slate, and what really happened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from rolegen_graphs.words import ROLES, Decision, Effect, ItemSpec, Outcome, Path, Role, RoleLabel
+
+from .report.text import bounded, points
+from .report.words import reasoner_words
+
+SHOWN_LABELS, SHOWN_PATHS, SHOWN_BOUGHT = 6, 4, 10
+COLOURS: Mapping[Role, str] = dict(
+    zip(
+        ROLES,
+        ("magenta", "cyan", "yellow", "blue", "green", "bright_magenta", "bright_green", "red", "dim", "dim"),
+        strict=True,
+    )
+)
+
+
+def story(decision: Decision, outcome: Outcome | None, titles: Mapping[str, str]) -> RenderableType:
+    """One customer's decision as a panel; nothing from outside is read as markup."""
+    last, trajectory = decision.rounds[-1], decision.observation.trajectory
+    bought = set(outcome.items) if outcome else set()
+    parts: list[RenderableType] = [
+        Text(trajectory.dormant_because, style="italic"),
+        Text(f"{trajectory.total_events} events on {trajectory.orders} order days before {decision.at.date()}"),
+        _heading("What the items did, as far as the log tells"),
+        *(_label(label, decision) for label in _telling(last.reading.labels)),
+        Text(f"  intent now: {last.reading.intent.stage}, {bounded(last.reading.intent.need, 100) or 'no open need'}"),
+        _heading("What could bring them back"),
+        *(_path(path, decision, {e.path: e for e in last.effects}.get(path.path)) for path in last.paths[:SHOWN_PATHS]),
+        _heading("Slate (✓ bought afterwards)"),
+        _slate(decision, bought),
+        _heading("What they really did"),
+        _outcome(outcome, titles),
+        Text(f"answered by {reasoner_words(decision.reasoner)}", style="dim"),
+    ]
+    return Panel(Group(*parts), title=Text(f"customer {bounded(decision.user, 40)}", style="bold"), title_align="left")
+
+
+def _heading(text: str) -> Text:
+    return Text(f"\n{text}", style="bold")
+
+
+def _telling(labels: tuple[RoleLabel, ...]) -> list[RoleLabel]:
+    """The surest labels, in time order."""
+    best = sorted(labels, key=lambda label: (label.role in ("incidental", "unresolved"), -label.confidence))
+    return sorted(best[:SHOWN_LABELS], key=lambda label: label.event)
+
+
+def _label(label: RoleLabel, decision: Decision) -> Text:
+    event = {e.event: e for e in decision.observation.trajectory.events}[label.event]
+    text = Text("  ")
+    text.append(f"{event.at.date()} ", style="dim")
+    text.append(f"{label.role:<13} ", style=COLOURS[label.role])
+    text.append(f"{bounded(event.title, 44):<44} ")
+    text.append(bounded(label.why, 110), style="dim")
+    return text
+
+
+def _spec(spec: ItemSpec) -> str:
+    price = ""
+    if spec.price_low is not None and spec.price_high is not None:
+        price = f" at {spec.price_low:.2f}-{spec.price_high:.2f}"
+    return f"{spec.role}: {bounded(spec.text, 50) or spec.category or 'any item'}{price}"
+
+
+def _path(path: Path, decision: Decision, effect: Effect | None) -> Text:
+    text = Text("  ")
+    text.append(f"{path.operation} ", style="dim")
+    text.append(_spec(path.intervention), style=COLOURS[path.intervention.role])
+    for step in path.steps:
+        text.append("  →  ")
+        text.append(_spec(step), style=COLOURS[step.role])
+    if effect is not None:
+        change = f"  {points(effect.change)} [{points(effect.low)}, {points(effect.high)}]"
+        text.append(change, style="dim")
+    text.append(f"\n      {bounded(path.why, 150)}", style="dim")
+    return text
+
+
+def _slate(decision: Decision, bought: set[str]) -> Table:
+    table = Table(box=None, padding=(0, 1), show_header=True, header_style="dim")
+    for name in ("", "", "item", "title", "p", "because"):
+        table.add_column(name, justify="right" if name == "p" else "left", no_wrap=name != "title")
+    without = {item.item for item in decision.slate_without_reasoning.items}
+    for item in decision.slate.items:
+        because = Text(item.role or "", style=COLOURS[item.role] if item.role else "")
+        if item.item not in without:
+            because.append(" (new by reasoning)", style="bold")
+        hit = Text("✓" if item.item in bought else "", style="bold green")
+        title = Text(bounded(item.title, 44))
+        table.add_row(str(item.rank), hit, Text(bounded(item.item, 16)), title, f"{item.score:.3f}", because)
+    return table
+
+
+def _outcome(outcome: Outcome | None, titles: Mapping[str, str]) -> Text:
+    if outcome is None:
+        return Text("  not known yet")
+    if outcome.ordered_at is None:
+        return Text("  did not order within the horizon" + ("" if outcome.final else " so far"))
+    shown = ", ".join(bounded(titles.get(item, item), 40) for item in outcome.items[:SHOWN_BOUGHT])
+    more = len(outcome.items) - SHOWN_BOUGHT
+    text = Text(f"  came back on {outcome.ordered_at.date()} with {len(outcome.items)} items: {shown}")
+    return text.append(f" and {more} more" if more > 0 else "")

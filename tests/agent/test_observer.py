@@ -1,0 +1,160 @@
+"""What an observation shows of a user, and that it shows nothing from the future."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import pytest
+
+from rolegen_agent.observer import LogObserver, cohort_of
+from rolegen_errors import FutureError, InputError
+from rolegen_graphs.words import Lesson, PastDecision
+
+START = datetime(2024, 1, 1, 12, tzinfo=UTC)
+AT = START + timedelta(days=200)
+ITEMS = pl.DataFrame(
+    {
+        "item": ["cup", "pot", "tea"],
+        "title": ["A cup", "A pot", "Some tea"],
+        "category": ["china", "china", "food"],
+        "price": [2.0, 9.0, 4.0],
+    }
+)
+
+
+def log(*rows: tuple[str, str, float, str]) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "event": range(len(rows)),
+            "user": [row[0] for row in rows],
+            "item": [row[1] for row in rows],
+            "time": [START + timedelta(days=row[2]) for row in rows],
+            "behaviour": [row[3] for row in rows],
+            "quantity": [1.0] * len(rows),
+            "price": [2.5 if row[1] == "cup" else None for row in rows],
+            "session": [None] * len(rows),
+        },
+        schema_overrides={"time": pl.Datetime("us", "UTC"), "price": pl.Float32, "session": pl.String},
+    )
+
+
+EVENTS = log(
+    ("anna", "cup", 0, "order"),
+    ("anna", "pot", 0, "order"),
+    ("anna", "tea", 50, "order"),
+    ("anna", "tea", 51, "refund"),
+    ("bert", "tea", 100, "view"),
+    ("anna", "cup", 200, "order"),
+    ("anna", "pot", 260, "order"),
+    ("anna", "ghost", 3, "order"),
+)
+
+
+class Memory:
+    """A memory that answers what it was given, to see whether the observer checks it."""
+
+    def __init__(self, *, lessons: Sequence[Lesson] = (), past: Sequence[PastDecision] = ()) -> None:
+        self.lessons, self.past, self.asked = lessons, past, ""
+
+    def lessons_for(self, user: str, cohort: str, at: datetime) -> Sequence[Lesson]:
+        self.asked = cohort
+        return self.lessons
+
+    def past_decisions(self, user: str, at: datetime) -> Sequence[PastDecision]:
+        return self.past
+
+
+def test_only_events_strictly_before_the_decision_are_seen() -> None:
+    observer = LogObserver(EVENTS, ITEMS)
+    seen = observer.observe("anna", AT).trajectory
+    assert [(event.event, event.item, event.behaviour) for event in seen.events] == [
+        (0, "cup", "order"),
+        (1, "pot", "order"),
+        (2, "tea", "order"),
+        (3, "tea", "refund"),
+    ], "the order at the very moment of the decision is the future"
+    assert seen.total_events == 4 and seen.orders == 2
+    assert seen.days_since_last == pytest.approx(150.0), "a refund is no visit"
+    assert seen.events[0].title == "A cup" and seen.events[0].price == 2.5 and seen.events[1].price is None
+    assert seen.events[0].at == START
+    assert seen.cohort == "lapsed/2-3 orders/90-180 days"
+    assert observer.unknown_items == 1
+    later = observer.observe("anna", AT + timedelta(microseconds=1)).trajectory
+    assert later.events[-1].event == 5
+
+
+def test_the_future_of_the_log_changes_nothing() -> None:
+    known = EVENTS.filter(pl.col("time") < AT)
+    assert LogObserver(known, ITEMS).observe("anna", AT) == LogObserver(EVENTS, ITEMS).observe("anna", AT)
+
+
+def test_unknown_users_get_a_way_out() -> None:
+    observer = LogObserver(EVENTS, ITEMS)
+    with pytest.raises(InputError, match="'carl' is not in the log") as found:
+        observer.observe("carl", AT)
+    assert "rolegen dormant" in str(found.value)
+    with pytest.raises(InputError, match="'bert' has no event before that time"):
+        observer.observe("bert", START)
+    with pytest.raises(InputError, match="timezone"):
+        observer.observe("anna", AT.replace(tzinfo=None))
+
+
+def test_a_long_history_keeps_what_tells_most() -> None:
+    items = pl.DataFrame(
+        {
+            "item": [f"i{n:03d}" for n in range(100)],
+            "title": ["t"] * 100,
+            "category": ["c"] * 100,
+            "price": [1.0] * 100,
+        }
+    )
+    rows = [("u", "i000", 1.0, "order"), ("u", "i001", 1.0, "order")]
+    rows += [("u", f"i{n:03d}", float(n), "order") for n in range(2, 100)]
+    rows += [("u", "i005", 10.5, "order"), ("u", "i005", 20.5, "order")]
+    rows.sort(key=lambda row: row[2])
+    observer = LogObserver(log(*rows), items, max_events=20, telling=frozenset({"i042"}))
+    seen = observer.observe("u", AT).trajectory
+    shown = [event.item for event in seen.events]
+    assert len(shown) == 20 and seen.total_events == 102
+    assert shown[-10:] == [f"i{n:03d}" for n in range(90, 100)], "the newest half"
+    assert shown.count("i005") == 3, "what was bought again"
+    assert {"i000", "i001", "i042"} <= set(shown), "the first order, and items that the evidence knows"
+    assert [event.at for event in seen.events] == sorted(event.at for event in seen.events)
+    assert LogObserver(log(*rows), items, max_events=500).observe("u", AT).trajectory.total_events == 102
+
+
+def test_memory_and_dormancy_reason_are_asked_for() -> None:
+    lesson = Lesson(lesson="l1", scope="all", scope_key="", text="lead with tea", learnt_at=AT - timedelta(days=1))
+    past = PastDecision(decision="d1", at=AT - timedelta(days=30), items=("cup",), ordered=False)
+    memory = Memory(lessons=[lesson], past=[past])
+    observer = LogObserver(EVENTS, ITEMS, memory=memory, dormant={"anna": "silent since February"})
+    seen = observer.observe("anna", AT)
+    assert seen.lessons == (lesson,) and seen.past == (past,)
+    assert memory.asked == seen.trajectory.cohort
+    assert seen.trajectory.dormant_because == "silent since February"
+    assert "last seen 100 days before" in observer.observe("bert", AT).trajectory.dormant_because
+    asked = LogObserver(EVENTS, ITEMS, dormant=lambda user, at: f"{user} at {at.date()}")
+    assert asked.observe("anna", AT).trajectory.dormant_because == "anna at 2024-07-19"
+
+
+def test_what_was_learnt_later_is_refused() -> None:
+    lesson = Lesson(lesson="l1", scope="all", scope_key="", text="from the future", learnt_at=AT)
+    with pytest.raises(FutureError, match="lesson l1"):
+        LogObserver(EVENTS, ITEMS, memory=Memory(lessons=[lesson])).observe("anna", AT)
+    past = PastDecision(decision="d1", at=AT, items=(), ordered=None)
+    with pytest.raises(FutureError, match="decision d1"):
+        LogObserver(EVENTS, ITEMS, memory=Memory(past=[past])).observe("anna", AT)
+
+
+@pytest.mark.parametrize(
+    ("orders", "days", "cohort"),
+    [
+        (0, 12, "browser/no order/0-30 days"),
+        (1, 90, "lapsed/1 order/90-180 days"),
+        (4, 400, "lapsed/4+ orders/365+ days"),
+    ],
+)
+def test_cohorts_read_as_words(orders: int, days: float, cohort: str) -> None:
+    assert cohort_of(orders, days) == cohort

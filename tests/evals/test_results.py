@@ -1,0 +1,65 @@
+"""The language of benchmarks: what is written, what is shown, what is refused."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from rolegen_errors import InputError
+from rolegen_evals import Result, commit, machine, results
+
+
+def result(**figures: float) -> Result:
+    return Result(name="demo", commit="abc", machine="2 cores", seconds=1.25, figures=figures)
+
+
+def test_the_file_has_exactly_the_agreed_fields(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "demo.json"
+    result(**{"all.hit1.popularity": 0.1, "all.hit1.llm:qwen-2.5": 0.2}).write(path)
+    assert json.loads(path.read_text()) == {
+        "name": "demo",
+        "commit": "abc",
+        "machine": "2 cores",
+        "seconds": 1.25,
+        "figures": {"all.hit1.popularity": 0.1, "all.hit1.llm:qwen-2.5": 0.2},
+    }
+
+
+def test_the_table_has_a_row_for_each_system() -> None:
+    out = io.StringIO()
+    result(**{"all.hit1.a": 0.3456789, "all.recall10.a": 0.5, "all.hit1.b": 0.25, "new.hit1.b": 0.125}).show(
+        Console(file=out, width=100)
+    )
+    rows = [re.findall(r"[\w.]+", line) for line in out.getvalue().splitlines()]
+    assert ["a", "0.3457", "0.5"] in rows
+    assert ["b", "0.25"] in rows
+    assert ["b", "0.125"] in rows
+
+
+@pytest.mark.parametrize(("key", "figure"), [("hit1", 0.1), ("all.hit1.", 0.1), ("all.hit1.a", float("nan"))])
+def test_a_figure_that_nobody_could_use_is_refused(key: str, figure: float) -> None:
+    with pytest.raises(InputError, match=re.escape(key)):
+        result(**{key: figure})
+
+
+def test_the_commit_is_ours_and_never_that_of_a_surrounding_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "site" / "rolegen_evals" / "results.py"
+    installed.parent.mkdir(parents=True)
+    installed.touch()
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    assert commit()
+    monkeypatch.setattr(results, "__file__", str(installed))
+    assert commit() == version("rolegen-agent")
+
+
+def test_the_machine_is_told_without_its_name() -> None:
+    assert re.fullmatch(r"\d+ cores?(, \d+ GiB)?, .+", machine())
