@@ -73,6 +73,9 @@ def train(project: Project, at: datetime, *, progress: Progress, force: bool = F
         learning_rate=settings.learning_rate,
         horizon_days=horizon,
         dormant_days=project.settings.dormancy.days,
+        max_returns=settings.max_returns,
+        max_hints=settings.max_hints,
+        max_spells=settings.max_spells,
     )
     sizes = Sizes(
         width=settings.width,
@@ -82,7 +85,7 @@ def train(project: Project, at: datetime, *, progress: Progress, force: bool = F
         codebook=settings.codebook,
     )
     wanted = hashlib.sha256(
-        (repr((config, sizes, at.isoformat())) + project.ingest_report.read_text("utf-8")).encode()
+        "\n".join((repr((config, sizes, at.isoformat())), _digest(project.events), _digest(project.items))).encode()
     ).hexdigest()
     stamp = folder / "wanted.txt"
     if force or not stamp.exists() or stamp.read_text() != wanted:
@@ -216,6 +219,12 @@ class _Hints:
                 self._progress("reasoning", done, len(decisions))
         self._progress("reasoning", len(decisions), len(decisions))
         return hints
+
+
+def _digest(file: Path) -> str:
+    """SHA-256 of a file of the store: equal logs have equal ones, however often they were ingested."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _empty(folder: Path) -> None:

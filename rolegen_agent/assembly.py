@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
     from rolegen_graphs.llm import LlmReasoner
+    from rolegen_prompts import PromptPack
 
     from .evidence import Evidence
     from .llm import LlmClient
@@ -68,10 +69,11 @@ def assemble(
     dormant = dormant_users(found.events.lazy(), at, settings.dormancy)
     evidence = EvidenceReasoner(found.evidence, found.market, paths=settings.reasoner.paths)
     catalogue = TextCatalogue(found.items, found.market, stock_days=settings.data.stock_days)
-    client, llm = None, None
+    client, llm, prompts = None, None, None
     if settings.reasoner.kind == "llm" or chat is not None:
-        client, llm = _llm(project, found, memory, chat, model)
-    run = _run_name(project, found, llm.name if llm else evidence.name)
+        prompts = _prompts(project)
+        client, llm = _llm(project, found, memory, prompts, chat, model)
+    run = _run_name(project, found, llm.name if llm else evidence.name, prompts)
     observer = LogObserver(
         found.events,
         found.items,
@@ -94,11 +96,22 @@ def assemble(
     return Assembly(parts=parts, settings=loop, artefacts=found, dormant=dormant, client=client)
 
 
+def _prompts(project: Project) -> PromptPack:
+    from rolegen_prompts import PromptPack
+
+    folder = project.settings.reasoner.prompts
+    return PromptPack.load(project.root / folder) if folder else PromptPack.default()
+
+
 def _llm(
-    project: Project, found: Artefacts, memory: Memory, chat: BaseChatModel | None, model: str | None
+    project: Project,
+    found: Artefacts,
+    memory: Memory,
+    prompts: PromptPack,
+    chat: BaseChatModel | None,
+    model: str | None,
 ) -> tuple[LlmClient, LlmReasoner]:
     from rolegen_graphs.llm import LlmReasoner
-    from rolegen_prompts import PromptPack
 
     from .llm import Limits, LlmClient, Price, chat_model
 
@@ -129,8 +142,6 @@ def _llm(
         retries=llm.retries,
         concurrency=llm.concurrency,
     )
-    folder = settings.reasoner.prompts
-    prompts = PromptPack.load(project.root / folder) if folder else PromptPack.default()
     for prompt_name in prompts.names():
         prompt = prompts.get(prompt_name)
         memory.record_prompt(prompt.name, str(prompt.version), prompt.sha256, prompt.text)
@@ -173,11 +184,13 @@ def _statistics(
     return look
 
 
-def _run_name(project: Project, found: Artefacts, reasoner: str) -> str:
-    """Date, reasoner and a digest of all settings that shape a decision: the same command is the same run."""
+def _run_name(project: Project, found: Artefacts, reasoner: str, prompts: PromptPack | None) -> str:
+    """Date, reasoner and a digest of all that shapes a decision: the same command is the same run, and a changed
+    setting or prompt is another one."""
     settings = project.settings
     shaping = repr(
         (settings.reasoner, settings.slate, settings.dormancy, settings.data.stock_days, settings.llm.temperature)
     )
-    digest = hashlib.sha256((found.fingerprint + shaping).encode()).hexdigest()[:8]
+    texts = [prompts.get(name).sha256 for name in sorted(prompts.names())] if prompts else []
+    digest = hashlib.sha256("\n".join((found.fingerprint, shaping, *texts)).encode()).hexdigest()[:8]
     return f"{found.at.astimezone(UTC):%Y-%m-%d}/{reasoner}/{digest}"

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.runnables import RunnableConfig
 
 from rolegen_errors import ProjectError
-from rolegen_graphs import create_decision_graph, decision_id
+from rolegen_graphs import LoopSettings, create_decision_graph, decision_id
 from rolegen_graphs.words import Decision
+
+from .llm.usage import RunUsage
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -46,9 +48,13 @@ class AwakenReport:
     left: int
     """not reached, because the batch was stopped"""
     fallbacks: int
-    """decisions in which the evidence reasoner stood in for the LLM"""
+    """decisions in which the evidence reasoner stood in because the LLM could not answer"""
+    sure: int
+    """decisions that cost no call, because the recommender was sure of the user"""
     calls: int
+    """questions that were put to the LLM now, answered or not"""
     cached: int
+    """answers that memory knew already: nothing was sent or paid for them"""
     failed_calls: int
     tokens: int
     cost_usd: float | None
@@ -85,7 +91,8 @@ def awaken(
     finished = {user for user, when in memory.finished(run) if when == at}
     todo = [user for user in wanted if user not in finished]
     earlier, halted = len(wanted) - len(todo), stop or Event()
-    done, fallbacks = 0, 0
+    done, fallbacks, sure = 0, 0, 0
+    before = assembly.client.usage if assembly.client else RunUsage()
     progress(earlier, len(wanted))
     with ExitStack() as stack:
         saver = None
@@ -116,13 +123,15 @@ def awaken(
                     continue
                 decision = future.result()
                 done += 1
-                fallbacks += decision.reasoner == "mixed"
+                confident = unasked(decision, assembly.settings)
+                sure += confident and assembly.client is not None
+                fallbacks += not confident and stood_in(decision, assembly.parts.reasoner.name)
                 if saver is not None and not keep_checkpoints:
                     saver.delete_thread(decision.decision)
                 progress(earlier + done, len(wanted))
         if error is not None:
             raise error
-    usage = memory.usage(run)
+    used = assembly.client.usage if assembly.client else RunUsage()
     return AwakenReport(
         run=run,
         wanted=len(wanted),
@@ -130,14 +139,25 @@ def awaken(
         decided=done,
         left=len(todo) - done,
         fallbacks=fallbacks,
-        calls=usage.calls,
-        cached=usage.cached,
-        failed_calls=usage.failed,
-        tokens=usage.input_tokens + usage.output_tokens,
-        cost_usd=usage.cost_usd if not usage.unpriced else None,
+        sure=sure,
+        calls=used.answered + used.failed - before.answered - before.failed,
+        cached=used.cached - before.cached,
+        failed_calls=used.failed - before.failed,
+        tokens=used.tokens - before.tokens,
+        cost_usd=None if used.cost_usd is None else used.cost_usd - (before.cost_usd or 0.0),
         seconds=time.perf_counter() - started,
-        stopped=halted.is_set(),
+        stopped=halted.is_set() and done < len(todo),
     )
+
+
+def unasked(decision: Decision, settings: LoopSettings) -> bool:
+    """Whether the recommender was so sure of the user that no LLM was asked."""
+    return settings.think == "uncertain" and decision.slate_without_reasoning.entropy < settings.entropy_floor
+
+
+def stood_in(decision: Decision, reasoner: str) -> bool:
+    """Whether somebody else than ``reasoner`` answered anything."""
+    return any(answer.reasoner != reasoner for done in decision.rounds for answer in done.answers)
 
 
 def decide(graph: CompiledStateGraph[Any, Any, Any, Any], user: str, at: datetime, thread: str) -> Decision:

@@ -138,6 +138,9 @@ class BackboneSettings(Section):
     levels: int = Field(3, ge=1, description="codes per semantic id")
     codebook: int = Field(64, ge=2, description="codes per level")
     learning_rate: float = Field(2e-3, gt=0, description="peak learning rate")
+    max_returns: int = Field(24_000, ge=1, description="latest returns learnt from: a bound on training time")
+    max_hints: int = Field(1_000, ge=0, description="past decisions reasoned about, to learn what reasoning is worth")
+    max_spells: int = Field(12_000, ge=0, description="past decisions that the outcome head learns from")
 
 
 class SlateSettings(Section):

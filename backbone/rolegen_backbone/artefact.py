@@ -101,6 +101,7 @@ class TrainedBackbone:
             model, log, self.features, config, folder, last_day=seconds(as_of) // DAY, hints=hints, progress=progress
         )
         self.platt = report.platt
+        (folder / "backbone.json").unlink(missing_ok=True)  # an earlier training's, over files that change now
         ids.save(folder)
         items.write_parquet(folder / "items.parquet")
         save_file({"content": torch.from_numpy(content)}, folder / "content.safetensors")
@@ -127,7 +128,7 @@ class TrainedBackbone:
         """Read what :meth:`fit` saved; ``log`` may go on after the training's cut, but over the same items.
 
         Raises:
-            ProjectError: no finished training, or of a format that this version does not read.
+            ProjectError: no finished training, one of a format that this version does not read, or of other items.
         """
         path = folder / "backbone.json"
         if not path.exists():
@@ -138,6 +139,13 @@ class TrainedBackbone:
                 f"the backbone has format {manifest['format']}, this version reads {FORMAT}",
                 where=str(path),
                 fix="run `rolegen train` again",
+            )
+        items = pl.read_parquet(folder / "items.parquet")
+        if log.items.tolist() != items["item"].to_list():
+            raise ProjectError(
+                "the log was read over other items than the backbone was trained on",
+                where=str(folder / "items.parquet"),
+                fix="read the log with the items of that file, or run `rolegen train` again",
             )
         ids = SemanticIds.load(folder)
         content = load_file(folder / "content.safetensors")["content"]
@@ -151,7 +159,7 @@ class TrainedBackbone:
         slope, intercept = manifest["report"]["platt"]
         return cls(
             model,
-            pl.read_parquet(folder / "items.parquet"),
+            items,
             log,
             datetime.fromisoformat(manifest["as_of"]),
             (slope, intercept),
@@ -162,8 +170,9 @@ class TrainedBackbone:
 
         Raises:
             FutureError: ``at`` lies before the training's cut.
-            InputError: the user has no event.
+            InputError: the user has no event, or ``at`` has no time zone.
         """
+        second = seconds(at) // DAY * DAY
         if at < self.as_of:
             raise FutureError(
                 f"the backbone was trained on events up to {self.as_of.isoformat()}, the decision is at {at.isoformat()}",
@@ -174,7 +183,6 @@ class TrainedBackbone:
             raise InputError(
                 f"user {user!r} has no event in the log", fix="`rolegen dormant` lists users that can be decided on"
             )
-        second = seconds(at) // DAY * DAY
         return Decision(index, second, self.features.pool(index, second, hint.item if len(hint.item) else None), hint)
 
     @torch.no_grad()

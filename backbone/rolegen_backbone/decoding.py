@@ -109,6 +109,6 @@ def beam_search(
     return Decoded(
         item_BN=torch.where(top >= 0, trie.item[top.clamp(min=0)], -1),
         log_probability_BN=total[:, :N],
-        parts_BN3=parts[:, :, :N].transpose(1, 2).exp(),
+        parts_BN3=parts[:, :, :N].transpose(1, 2).exp() * (top >= 0).unsqueeze(-1),
         entropy_B=entropy,
     )

@@ -31,7 +31,7 @@ def text_embedding(titles: Sequence[str], *, width: int, seed: int) -> Floats:
     Returns:
         (I, width) unit rows, float32; zero rows for items without text.
     """
-    if not any(title.strip() for title in titles):
+    if not any(character.isalnum() or character == "_" for title in titles for character in title):
         return np.zeros((len(titles), width), np.float32)
     words = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b").fit_transform(titles)
     grams = TfidfVectorizer(

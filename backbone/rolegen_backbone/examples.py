@@ -17,6 +17,8 @@ from .events import DAY, Baskets, EventLog, Floats, Ints
 from .features import Features, Pool
 from .model import CANDIDATE_FEATURES, EVENT_FEATURES, Batch
 
+SHORTEST_GAP = 3
+"""returns after less than a third of the dormancy are left out: they cost time and did not help"""
 MAX_TARGETS = 6
 """target items sampled from one basket for one step; more only cost time"""
 
@@ -65,7 +67,7 @@ def returns(
 
     Half of the decisions lie on the day of the order and half up to ``horizon_days`` earlier. Gaps of at least
     ``dormant_days`` are what the model is for: their decision lies after the user had become dormant, and they weigh 1;
-    shorter gaps teach taste and weigh less.
+    shorter gaps teach taste and weigh less, and those below a third teach nothing more (``backbone/LOG.md``).
 
     Returns:
         basket index (N,), decision day (N,), weight (N,) for decision days in [first_day, last_day).
@@ -79,7 +81,7 @@ def returns(
     lead[~dormant & (random.random(len(basket)) < 0.5)] = 0
     day = baskets.day[basket] - lead
     weight = np.where(dormant, 1.0, np.clip(gap / dormant_days, 0.15, 0.6)).astype(np.float32)
-    keep = (day >= first_day) & (baskets.day[basket] < last_day)
+    keep = (gap * SHORTEST_GAP >= dormant_days) & (day >= first_day) & (baskets.day[basket] < last_day)
     return basket[keep], day[keep], weight[keep]
 
 
@@ -180,7 +182,8 @@ class Collator:
         candidate_mask = np.zeros((B, C), bool)
         for b, d in enumerate(decisions):
             n, c = len(d.pool.item), len(d.hint.item)
-            pool[b, :n], pool_feature[b, :n], pool_mask[b, :n] = d.pool.item, d.pool.feature, True
+            pool[b, :n], pool_feature[b, :n] = d.pool.item, d.pool.feature
+            pool_mask[b, : n - d.pool.extra] = True
             if c:
                 order = np.argsort(d.pool.item, kind="stable")
                 candidate[b, :c] = order[np.searchsorted(d.pool.item[order], d.hint.item)]

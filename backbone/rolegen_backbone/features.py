@@ -4,7 +4,8 @@ One code path serves training and inference, so both see the same numbers, and e
 before the decision's day. A network that cannot see these loses to a frequency count (``backbone/LOG.md``).
 
 A decision's *pool* is the short list that the pointer part of the model chooses from: the user's own items, what sells
-now, what sold in the coming weeks of last year, and the reasoned candidates. Everything else is the decoder's.
+now and what sold in the coming weeks of last year. Reasoned candidates are looked up with it, but only their own gated
+pointer may choose those that the pool did not hold. Everything else is the decoder's.
 """
 
 from __future__ import annotations
@@ -65,6 +66,10 @@ USER_FEATURES: Final = (
 )
 
 
+_DAYS: Final = 1 << 24
+"""more days than any log has: the radix of (item, day) pairs"""
+
+
 @dataclass(frozen=True)
 class PoolSize:
     """How many items each source may bring to the pool."""
@@ -84,6 +89,8 @@ class Pool:
     """(P, len(POOL_FEATURES))"""
     user: Floats
     """(len(USER_FEATURES),)"""
+    extra: int = 0
+    """how many of the last items only the reasoned candidates brought in: the pool's own pointer may not choose them"""
 
 
 class Clock:
@@ -93,7 +100,7 @@ class Clock:
         ordered = log.behaviour == ORDER
         # One count per user, item and day: a wholesaler's forty lines are one wish, not forty.
         once = np.unique(np.stack([log.item[ordered], log.time[ordered] // DAY, log.user[ordered]], axis=1), axis=0)
-        self._base = np.int64(1 << 24)
+        self._base = np.int64(_DAYS)
         self._keys = once[:, 0] * self._base + once[:, 1]
         self._items = np.arange(len(log.items), dtype=np.int64) * self._base
         self._first_day = np.full(len(log.items), np.iinfo(np.int32).max, dtype=np.int64)
@@ -164,19 +171,19 @@ class Features:
         """The pool of user index ``user`` at Unix second ``at``; ``extra`` items (reasoned candidates) always belong to it."""
         facts, own, own_feature, usual = self._look(user, at)
         item_feature, popular, seasonal, _sold = self.clock.at(at // DAY)
-        parts = [own, popular[: self.size.popular], seasonal[: self.size.season]]
-        if extra is not None:
-            parts.append(extra)
-        pool = np.concatenate(parts)
+        pool = np.concatenate([own[: self.size.own], popular[: self.size.popular], seasonal[: self.size.season]])
         _, first = np.unique(pool, return_index=True)
         pool = pool[np.sort(first)]
+        new = np.setdiff1d(extra, pool) if extra is not None else pool[:0]
+        pool = np.concatenate([pool, new])
         feature = np.zeros((len(pool), len(POOL_FEATURES)), np.float32)
         a, b = len(ITEM_FEATURES), len(ITEM_FEATURES) + len(OWN_FEATURES)
         feature[:, :a] = item_feature[pool]
-        # Own items stand first in the pool, so their rows line up.
-        feature[: len(own), a:b] = own_feature
+        # An own item may also have come in as a bestseller or a candidate, beyond the cap on own ones.
+        _, place, row = np.intersect1d(pool, own, assume_unique=True, return_indices=True)
+        feature[place, a:b] = own_feature[row]
         feature[:, b] = self._price[pool] - usual
-        return Pool(item=pool, feature=feature, user=facts)
+        return Pool(item=pool, feature=feature, user=facts, extra=len(new))
 
     def _look(self, user: int, at: int) -> tuple[Floats, Ints, Floats, float]:
         """User features, own items with their features, and the log price that the user usually pays."""
@@ -201,23 +208,23 @@ class Features:
     def _own(
         self, items: Ints, days: Ints, quantity: Floats, refunded: Ints, day: int
     ) -> tuple[Ints, Floats, dict[str, float]]:
-        """The user's own items, at most ``size.own``, with their features, and facts about the user."""
+        """The user's own items with their features, those that ``size.own`` keeps first, and facts about the user."""
         if not len(items):
             nothing = dict.fromkeys(USER_FEATURES, 0.0)
             return np.zeros(0, np.int64), np.zeros((0, len(OWN_FEATURES)), np.float32), nothing
-        basket_days = np.unique(days)
-        pair = np.unique(np.stack([items, days], axis=1), axis=0)  # sorted by item, then day
-        own, begin, times = np.unique(pair[:, 0], return_index=True, return_counts=True)
-        first, last = pair[begin, 1], pair[begin + times - 1, 1]
+        # Sorted (item, day) pairs as one integer each: np.unique over rows would be ten times slower.
+        pair = np.unique(items * _DAYS + days)
+        bought, on_day = pair // _DAYS, pair % _DAYS
+        basket_days = np.unique(on_day)
+        begin = np.flatnonzero(np.r_[True, bought[1:] != bought[:-1]])
+        own, times = bought[begin], np.diff(np.r_[begin, len(pair)])
+        first, last = on_day[begin], on_day[begin + times - 1]
         since = (day - last).astype(np.float32)
         interval = np.where(times > 1, (last - first) / np.maximum(times - 1, 1), np.nan)
         due = np.clip(np.log((since + 1) / (interval + 1)), -3, 3)
         units = np.bincount(np.searchsorted(own, items), weights=quantity, minlength=len(own)) / times
-        lag = pair[:, 1] - (day - 364)
-        season = np.zeros(len(own), np.float32)
-        np.maximum.at(
-            season, np.searchsorted(own, pair[:, 0]), ((lag > -15) & (lag < SEASON[-1][1])).astype(np.float32)
-        )
+        lag = on_day - (day - 364)
+        season = np.maximum.reduceat(((lag > -15) & (lag < SEASON[-1][1])).astype(np.float32), begin)
         columns = [
             np.ones(len(own)),
             np.log(times),
@@ -235,7 +242,7 @@ class Features:
         feature = np.stack(columns, axis=1).astype(np.float32)
         if len(own) > self.size.own:
             # Most often bought first, then most recent: what a frequency count would keep.
-            best = np.lexsort((since, -times))[: self.size.own]
+            best = np.lexsort((since, -times))
             own, feature = own[best], feature[best]
         gaps = np.diff(basket_days)
         mean_gap = float(gaps.mean()) if len(gaps) else 0.0

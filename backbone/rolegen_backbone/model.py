@@ -164,6 +164,7 @@ class Batch:
     """item indices"""
     pool_BPF: Tensor
     pool_mask_BP: Tensor
+    """False at padding and at items that only reasoned candidates brought in"""
     candidate_BC: Tensor
     """position of the candidate in the pool"""
     role_BC: Tensor
@@ -297,10 +298,14 @@ class Backbone(nn.Module):
         match = (wish @ item.T).gather(1, place)
         wide = torch.cat([feature, user.unsqueeze(1).expand(B, P, -1), match.unsqueeze(-1)], dim=-1)
         score = (self.pool_score(wide) + self.pool_linear(feature)).squeeze(-1) + 4 * match
-        log_pool = score.masked_fill(~batch.pool_mask_BP, -torch.inf).log_softmax(dim=-1)
+        # Items that only reasoning brought in take no part in the pool's own softmax: otherwise many hostile candidates
+        # would move mass through the pool, past the gate that bounds them.
+        relative = score - score.masked_fill(~batch.pool_mask_BP, -torch.inf).logsumexp(dim=-1, keepdim=True)
+        log_pool = relative.masked_fill(~batch.pool_mask_BP, -torch.inf)
 
         any_candidate = batch.candidate_mask_BC.any(dim=-1)
-        base = log_pool.gather(1, batch.candidate_BC)
+        # A candidate in the pool keeps its log probability there, another gets the one it would have if it joined alone.
+        base = torch.where(batch.pool_mask_BP, relative, F.logsigmoid(relative)).gather(1, batch.candidate_BC)
         wide = torch.cat([self.role_in(batch.role_BC), batch.candidate_BCX, (base / 5).unsqueeze(-1)], dim=-1)
         logit = self.candidate_score(wide).squeeze(-1) + base
         logit = logit.masked_fill(~batch.candidate_mask_BC, -torch.inf)

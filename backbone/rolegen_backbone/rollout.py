@@ -96,7 +96,8 @@ def rollout(
     logit = model.outcome(torch.from_numpy(stacked), encoded)
     slope, intercept = platt
     probability = torch.sigmoid(slope * logit + intercept).numpy()
-    without = float(probability[0].mean())
+    # What was calibrated is the ensemble's mean logit, not the mean of the heads' probabilities.
+    without = float(torch.sigmoid(slope * logit[0].mean() + intercept))
     results = []
     for number, path in enumerate(paths):
         reference = len(path) if orders_only else 0

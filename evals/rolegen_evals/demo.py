@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 AT = datetime(2011, 9, 1, tzinfo=UTC)
 """A date in the log's test period (from 2011-06-01): nothing was tuned on what follows it."""
+QUICK = {"epochs": 1, "max_returns": 1_500, "max_hints": 150, "max_spells": 2_000}
+"""[backbone] of ``--quick``"""
 SYSTEMS: Mapping[str, str] = {
     "rolegen": "RoleGen (backbone with reasoning)",
     "backbone": "backbone without reasoning",
@@ -95,7 +97,7 @@ def run_demo(
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "rolegen.toml").exists():
         write_project_file(folder, preset="online_retail_ii", currency="GBP")
-    shop = RoleGen.open(folder, overrides={"backbone": {"epochs": 1}} if quick else None)
+    shop = RoleGen.open(folder, overrides={"backbone": QUICK} if quick else None)
     ingested = shop.ingest(progress=progress)
     shop.train(at, progress=progress)
     dormant = shop.dormant(at)

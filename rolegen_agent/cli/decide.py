@@ -48,7 +48,7 @@ def awaken(
         table = Table(show_header=False, box=None, padding=(0, 1))
         table.add_row("run", report.run)
         table.add_row("decisions", f"{report.decided:,} now, {report.earlier:,} earlier, {report.left:,} left")
-        if report.calls or report.cached or report.fallbacks:
+        if shop.project.settings.reasoner.kind == "llm":
             cost = (
                 "unknown (set the model's price in [llm])" if report.cost_usd is None else f"{report.cost_usd:.4f} USD"
             )
@@ -58,6 +58,7 @@ def awaken(
             table.add_row("tokens", f"{report.tokens:,}")
             table.add_row("cost", cost)
             table.add_row("stand-ins", f"{report.fallbacks:,} decisions in which the evidence reasoner answered too")
+            table.add_row("not asked", f"{report.sure:,} decisions, the backbone being sure of these users")
         else:
             table.add_row("answered by", reasoner_words("evidence"))
         table.add_row("time", f"{report.seconds:.1f} s")

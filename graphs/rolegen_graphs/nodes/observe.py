@@ -31,8 +31,8 @@ class Observe:
         }
 
 
-def moment(at: datetime | str) -> datetime:
-    """An aware datetime from itself or its ISO form.
+def moment(at: object) -> datetime:
+    """An aware datetime from itself or its ISO form; whatever a caller, or JSON over the wire, gave as the time.
 
     Raises:
         InputError: not a time, or one without a zone.
@@ -42,6 +42,8 @@ def moment(at: datetime | str) -> datetime:
             at = datetime.fromisoformat(at)
         except ValueError as error:
             raise InputError(f"{at!r} is no ISO time", fix="write for instance 2011-09-01T00:00:00+00:00") from error
+    if not isinstance(at, datetime):
+        raise InputError(f"{at!r} is no time", fix="pass an aware datetime, or text like 2011-09-01T00:00:00+00:00")
     if at.tzinfo is None:
         raise InputError(f"the decision time {at.isoformat()} has no zone", fix="add one, for instance +00:00")
     return at
