@@ -15,6 +15,7 @@ from rolegen_graphs.words import Observation, Role, Statistic
 
 from .artefacts import Artefacts, load
 from .dormant import dormant_users
+from .ingest.report import IngestReport
 from .project import Project
 
 if TYPE_CHECKING:
@@ -87,13 +88,19 @@ def assemble(
         reasoner=llm or evidence,
         fallback=evidence if llm else None,
         catalogue=catalogue,
-        recommender=BackboneRecommender(found.backbone, catalogue),
+        recommender=BackboneRecommender(found.backbone, catalogue, until=at if _goes_on(project, at) else None),
         memory=memory,
     )
     loop = LoopSettings(
         run=run, rounds=settings.reasoner.rounds, slate_size=settings.slate.size, think=settings.reasoner.think
     )
     return Assembly(parts=parts, settings=loop, artefacts=found, dormant=dormant, client=client)
+
+
+def _goes_on(project: Project, at: datetime) -> bool:
+    """Whether the log has events from ``at`` on, which the artefacts for ``at`` must not know."""
+    report = IngestReport.model_validate_json(project.ingest_report.read_text("utf-8"))
+    return report.last >= at
 
 
 def _prompts(project: Project) -> PromptPack:

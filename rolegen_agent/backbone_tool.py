@@ -13,7 +13,7 @@ import torch
 
 from rolegen_backbone.artefact import TrainedBackbone
 from rolegen_backbone.examples import NO_HINT, Decision, Hint
-from rolegen_errors import ProjectError
+from rolegen_errors import InputError, ProjectError
 from rolegen_graphs.words import ROLES, Candidate, Effect, Slate, SlateItem
 
 if TYPE_CHECKING:
@@ -26,10 +26,16 @@ AHEAD = 64
 
 
 class BackboneRecommender:
-    """Rolls out paths and ranks slates with a :class:`TrainedBackbone`; safe for several threads."""
+    """Rolls out paths and ranks slates with a :class:`TrainedBackbone`; safe for several threads.
 
-    def __init__(self, backbone: TrainedBackbone, catalogue: TextCatalogue, *, beam: int = 50) -> None:
-        self._backbone, self._catalogue, self._beam = backbone, catalogue, beam
+    ``until``: the log goes on after this time, but was read only up to it. A later decision would miss what happened in
+    between, so it is refused; None when nothing is missing.
+    """
+
+    def __init__(
+        self, backbone: TrainedBackbone, catalogue: TextCatalogue, *, beam: int = 50, until: datetime | None = None
+    ) -> None:
+        self._backbone, self._catalogue, self._beam, self._until = backbone, catalogue, beam, until
         items = backbone.items
         self._ids: list[str] = items["item"].to_list()
         self._titles: list[str] = items["title"].to_list()
@@ -56,7 +62,15 @@ class BackboneRecommender:
         )
 
     def slate(self, user: str, at: datetime, candidates: Sequence[Candidate], size: int) -> Slate:
-        """The ``size`` most probable available items under the mixture with ``candidates`` integrated."""
+        """The ``size`` most probable available items under the mixture with ``candidates`` integrated.
+
+        Raises ``InputError`` for a time later than ``until``.
+        """
+        if self._until is not None and at > self._until:
+            raise InputError(
+                f"the log was read up to {self._until.isoformat()}, the decision is at {at.isoformat()}",
+                fix="ask for the graph of that time: RoleGen.graph(at), or ROLEGEN_AT for the server",
+            )
         if not candidates and (ready := self._ahead.pop((user, at, size), None)) is not None:
             return ready
         known = [c for c in candidates if c.item in self._index]

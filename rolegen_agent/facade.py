@@ -200,7 +200,7 @@ class RoleGen:
         """A LangChain tool for agents: a user's slate with roles and reasons. ``at`` None means the time of the call."""
         from .tool import awaken_tool
 
-        return awaken_tool(self, at)
+        return awaken_tool(self.decide, at)
 
     def _checkpoints(self) -> str | Path:
         url = self.project.memory_url

@@ -173,6 +173,7 @@ def write_project_file(
     catalogue: str | None = None,
     columns: Mapping[str, str] | None = None,
     behaviours: Mapping[str, str] | None = None,
+    behaviour: str | None = None,
     timezone: str | None = None,
     currency: str | None = None,
     force: bool = False,
@@ -190,6 +191,7 @@ def write_project_file(
         "preset": preset,
         "columns": dict(columns or {}),
         "behaviours": dict(behaviours or {}),
+        "behaviour": behaviour,
         "timezone": timezone,
         "currency": currency,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,6 @@ from rolegen_errors import InputError
 if TYPE_CHECKING:
     from rolegen_graphs.words import Decision
 
-    from .facade import RoleGen
-
 
 class AwakenInput(BaseModel):
     """What the agent passes."""
@@ -23,13 +22,13 @@ class AwakenInput(BaseModel):
     user: str = Field(description="id of the dormant user, as in the shop's log")
 
 
-def awaken_tool(shop: RoleGen, at: datetime | str | None) -> BaseTool:
+def awaken_tool(decide: Callable[[str, datetime | str], Decision], at: datetime | str | None) -> BaseTool:
     """``awaken_user``: answers with JSON. An unknown user comes back to the agent as a tool error it can act on."""
 
     def awaken_user(user: str) -> str:
         when = at if at is not None else datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         try:
-            return json.dumps(summary(shop.decide(user, when)), ensure_ascii=False)
+            return json.dumps(summary(decide(user, when)), ensure_ascii=False)
         except InputError as error:
             raise ToolException(str(error)) from error
 

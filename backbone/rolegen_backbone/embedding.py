@@ -138,5 +138,7 @@ def _reduce(matrix: sparse.csr_matrix, *, width: int, seed: int) -> Floats:
     rank = min(width, min(matrix.shape) - 1)
     if rank < 1:
         return np.zeros((matrix.shape[0], width), np.float32)
-    reduced = normalize(TruncatedSVD(rank, random_state=seed).fit_transform(matrix))
+    # Its explained variance, which nothing here reads, is 0 / 0 where all rows are equal.
+    with np.errstate(invalid="ignore"):
+        reduced = normalize(TruncatedSVD(rank, random_state=seed).fit_transform(matrix))
     return np.pad(reduced, ((0, 0), (0, width - rank))).astype(np.float32)

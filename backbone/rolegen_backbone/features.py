@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from threading import Lock
 from typing import Final
 
 import numpy as np
@@ -107,6 +108,7 @@ class Clock:
         np.minimum.at(self._first_day, once[:, 0], once[:, 1])
         self._cache: OrderedDict[int, tuple[Floats, Ints, Ints, npt.NDArray[np.bool_]]] = OrderedDict()
         self._keep = keep
+        self._lock = Lock()
 
     def _until(self, day: int) -> Ints:
         """(I,) position of each item's first sale at or after ``day``."""
@@ -118,9 +120,10 @@ class Clock:
 
     def at(self, day: int) -> tuple[Floats, Ints, Ints, npt.NDArray[np.bool_]]:
         """Item features (I, len(ITEM_FEATURES)), items by 28-day popularity, items by season, and which were ever sold."""
-        if day in self._cache:
-            self._cache.move_to_end(day)
-            return self._cache[day]
+        with self._lock:
+            if (known := self._cache.get(day)) is not None:
+                self._cache.move_to_end(day)
+                return known
         recent = [self._count(day - w, day) for w in WINDOWS]
         season = [self._count(day - 364 + a, day - 364 + b) for a, b in SEASON]
         year = recent[-1]
@@ -144,9 +147,10 @@ class Clock:
         popular = np.argsort(-recent[1] - 1e-4 * recent[2], kind="stable")
         seasonal = np.argsort(-(season[0] + 0.5 * season[1]) * (gone < 60), kind="stable")
         value = (feature, popular, seasonal, sold)
-        self._cache[day] = value
-        if len(self._cache) > self._keep:
-            self._cache.popitem(last=False)
+        with self._lock:
+            self._cache[day] = value
+            if len(self._cache) > self._keep:
+                self._cache.popitem(last=False)
         return value
 
 

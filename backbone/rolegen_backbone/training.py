@@ -27,7 +27,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional as F
 
-from rolegen_errors import InputError
+from rolegen_errors import InputError, ProjectError
 
 from .events import DAY, Baskets, EventLog, Floats
 from .examples import NO_HINT, Collator, Decision, Hint, Spells, returns, sample_targets, spells
@@ -146,7 +146,8 @@ def fit_taste(
     optimiser = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98))
     per_epoch = -(-len(train) // config.batch)
     steps = per_epoch * config.epochs
-    start, best_epoch, best_loss = _resume(model, optimiser, folder)
+    wanted = json.dumps([asdict(config), model.config.to_json(), len(train), len(validation)])
+    start, best_epoch, best_loss = _resume(model, optimiser, folder, wanted)
     for epoch in range(start, config.epochs):
         # Seeded by epoch, so that a resumed training draws what an undisturbed one would have drawn.
         torch.manual_seed(config.seed * 1000 + epoch)
@@ -169,7 +170,7 @@ def fit_taste(
         if measured < best_loss:
             best_epoch, best_loss = epoch, measured
             _save_atomic({name: p.detach() for name, p in model.state_dict().items()}, folder / "best.safetensors")
-        _checkpoint(model, optimiser, folder, epoch + 1, best_epoch, best_loss)
+        _checkpoint(model, optimiser, folder, wanted, epoch + 1, best_epoch, best_loss)
     model.load_state_dict(load_file(folder / "best.safetensors"), strict=True)
     return config.epochs, best_epoch, best_loss
 
@@ -407,20 +408,30 @@ def _save_atomic(tensors: dict[str, torch.Tensor], path: Path) -> None:
 
 
 def _checkpoint(
-    model: Backbone, optimiser: torch.optim.Optimizer, folder: Path, epoch: int, best_epoch: int, best_loss: float
+    model: Backbone,
+    optimiser: torch.optim.Optimizer,
+    folder: Path,
+    wanted: str,
+    epoch: int,
+    best_epoch: int,
+    best_loss: float,
 ) -> None:
     """One file holds weights and optimiser and, in its header, the epoch: they cannot come from different moments."""
     tensors = {f"model.{name}": t.detach() for name, t in model.state_dict().items()}
     for number, slots in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{number}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
     part = folder / "resume.part"
-    meta = json.dumps({"epoch": epoch, "best_epoch": best_epoch, "best_loss": best_loss})
+    meta = json.dumps({"wanted": wanted, "epoch": epoch, "best_epoch": best_epoch, "best_loss": best_loss})
     save_file({name: t.contiguous() for name, t in tensors.items()}, part, metadata={"resume": meta})
     part.replace(folder / "resume.safetensors")
 
 
-def _resume(model: Backbone, optimiser: torch.optim.Optimizer, folder: Path) -> tuple[int, int, float]:
-    """Epochs already done, best epoch so far and its loss; (0, 0, inf) for a fresh start."""
+def _resume(model: Backbone, optimiser: torch.optim.Optimizer, folder: Path, wanted: str) -> tuple[int, int, float]:
+    """Epochs already done, best epoch so far and its loss; (0, 0, inf) for a fresh start.
+
+    Raises:
+        ProjectError: the training that stopped here had other settings or other returns.
+    """
     from safetensors import safe_open
 
     path = folder / "resume.safetensors"
@@ -428,6 +439,12 @@ def _resume(model: Backbone, optimiser: torch.optim.Optimizer, folder: Path) -> 
         return 0, 0, float("inf")
     with safe_open(path, framework="pt") as file:
         meta = json.loads(file.metadata()["resume"])
+    if meta.get("wanted") != wanted:
+        raise ProjectError(
+            "a training with other settings or on another log stopped here and cannot be resumed with these",
+            where=str(path),
+            fix="empty the folder (`rolegen train --force` does), or go on with the settings that it was begun with",
+        )
     tensors = load_file(path)
     model.load_state_dict({name[6:]: t for name, t in tensors.items() if name.startswith("model.")})
     state: dict[int, dict[str, torch.Tensor]] = {}

@@ -49,7 +49,7 @@ def main() -> None:
         app()
     except RoleGenError as error:
         err.print("error: ", style="bold red", end="")
-        err.print(str(error), markup=False)
+        err.print(str(error), markup=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         err.print("stopped; the same command goes on from here", style="bold")

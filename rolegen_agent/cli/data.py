@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,10 @@ def init(
         list[str] | None,
         typer.Option("--column", help="Map a column, OURS=YOURS, such as user=customer_id; may be repeated."),
     ] = None,
+    behaviour: Annotated[
+        str | None,
+        typer.Option("--behaviour", help="What every row is, in a log without such a column: order, view, …"),
+    ] = None,
     timezone: Annotated[str | None, typer.Option("--timezone", help="Zone of times that carry none.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing project file.")] = False,
 ) -> None:
@@ -36,9 +41,16 @@ def init(
     """
     pairs = dict(_pair(text) for text in column or [])
     file = write_project_file(
-        folder, preset=preset, events=events, catalogue=catalogue, columns=pairs, timezone=timezone, force=force
+        folder,
+        preset=preset,
+        events=[_seen_from(folder, path) for path in events] if events else None,
+        catalogue=_seen_from(folder, catalogue) if catalogue else None,
+        columns=pairs,
+        behaviour=behaviour,
+        timezone=timezone,
+        force=force,
     )
-    out.print(f"wrote {file}; next: rolegen ingest --project {folder}", markup=False)
+    out.print(f"wrote {file}; next: rolegen ingest --project {folder}", markup=False, soft_wrap=True)
 
 
 def ingest(
@@ -63,14 +75,17 @@ def ingest(
         for reason, rows in counts.items():
             table.add_row(name, f"{rows:,}", Text(reason))
     for behaviour, rows in report.events.items():
-        table.add_row("events", f"{rows:,}", behaviour)
+        if rows:
+            table.add_row("events", f"{rows:,}", behaviour)
     table.add_row("users", f"{report.users:,}")
     table.add_row("items", f"{report.items:,}")
     table.add_row("time", f"{report.first:%Y-%m-%d} to {report.last:%Y-%m-%d}")
     out.print(table)
     if report.quarantine:
-        out.print(f"bad rows: {report.quarantine}", markup=False)
-    out.print(f"{report.seconds:.1f} s; next: rolegen dormant --at {report.last:%Y-%m-%d}", markup=False)
+        out.print(f"bad rows: {report.quarantine}", markup=False, soft_wrap=True)
+    out.print(
+        f"{report.seconds:.1f} s; next: rolegen dormant --at {report.last:%Y-%m-%d}", markup=False, soft_wrap=True
+    )
 
 
 def dormant(
@@ -94,6 +109,11 @@ def dormant(
     out.print(
         f"{len(users):,} dormant users at {at} by the rule {rule}{more}; next: rolegen train --at {at}", markup=False
     )
+
+
+def _seen_from(folder: Path, path: str) -> str:
+    """A path as typed here, as the project file must name it: relative to the project folder, unless it is absolute."""
+    return path if Path(path).is_absolute() else os.path.relpath(path, folder)
 
 
 def _pair(text: str) -> tuple[str, str]:

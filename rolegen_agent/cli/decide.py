@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.prompt import Confirm
 from rich.table import Table
+from rich.text import Text
 
 from rolegen_errors import ProjectError
 
@@ -46,7 +47,7 @@ def awaken(
         as_json(asdict(report))
     else:
         table = Table(show_header=False, box=None, padding=(0, 1))
-        table.add_row("run", report.run)
+        table.add_row("run", Text(report.run))  # names and hints hold brackets, which are no markup
         table.add_row("decisions", f"{report.decided:,} now, {report.earlier:,} earlier, {report.left:,} left")
         if shop.project.settings.reasoner.kind == "llm":
             cost = (
@@ -56,7 +57,7 @@ def awaken(
                 "LLM calls", f"{report.calls:,} ({report.failed_calls:,} failed), {report.cached:,} from cache"
             )
             table.add_row("tokens", f"{report.tokens:,}")
-            table.add_row("cost", cost)
+            table.add_row("cost", Text(cost))
             table.add_row("stand-ins", f"{report.fallbacks:,} decisions in which the evidence reasoner answered too")
             table.add_row("not asked", f"{report.sure:,} decisions, the backbone being sure of these users")
         else:
@@ -64,7 +65,7 @@ def awaken(
         table.add_row("time", f"{report.seconds:.1f} s")
         out.print(table)
         if chosen:
-            out.print(f"next: rolegen explain {chosen[0]}", markup=False)
+            out.print(f"next: rolegen explain {chosen[0]}", markup=False, soft_wrap=True)
     if report.stopped:
         err.print("stopped; the same command goes on from here", style="bold")
         raise typer.Exit(130)
@@ -103,7 +104,7 @@ def upgrade(project: ProjectOption = None) -> None:
     with RoleGen.open(project) as shop:
         shop.project.store.mkdir(parents=True, exist_ok=True)
         memory = open_memory(shop.project.memory_url, upgrade=True)
-        out.print(f"{memory.url} is up to date", markup=False)
+        out.print(f"{memory.url} is up to date", markup=False, soft_wrap=True)
         memory.close()
 
 
@@ -124,7 +125,7 @@ def _before_llm(shop: RoleGen, users: int, *, ask: bool) -> None:
     """Say what the run may cost, and make sure that the endpoint answers, before anything is spent."""
     from ..llm import check_endpoint
 
-    llm, rounds = shop.project.settings.llm, shop.project.settings.reasoner.rounds
+    llm, budget = shop.project.settings.llm, shop.project.settings.budget
     if llm.model is None:
         raise ProjectError(
             "the LLM reasoner has no model",
@@ -133,7 +134,13 @@ def _before_llm(shop: RoleGen, users: int, *, ask: bool) -> None:
         )
     key = llm.api_key.get_secret_value() if llm.api_key else None
     check_endpoint(llm.base_url, key, llm.model)
-    most = 2 + rounds * 2
-    err.print(f"{users:,} users with {llm.model}: about {users * 3:,} calls, at most {users * most:,}", markup=False)
+    # Each round asks to reason and to simulate, and often to revise and to reflect; any of them may need a repair.
+    usual = users * 4 * shop.project.settings.reasoner.rounds
+    limits = [2 * usual]
+    limits += [] if budget.calls_per_decision is None else [users * budget.calls_per_decision]
+    limits += [] if budget.calls_per_run is None else [budget.calls_per_run]
+    most = min(limits)
+    told = f"{users:,} users with {llm.model}: usually up to {min(usual, most):,} calls, at most {most:,}"
+    err.print(told, markup=False, soft_wrap=True)
     if ask and not Confirm.ask("go on?", console=err):
         raise typer.Exit(1)

@@ -38,7 +38,7 @@ def train(
     table.add_row("validation loss", f"{with_:.4f} nats an item with reasoned candidates, {without:.4f} without")
     table.add_row("outcome head", f"AUC {report['outcome_auc']:.3f}, calibration error {report['outcome_ece']:.3f}")
     out.print(table)
-    out.print(f"{folder}; next: rolegen awaken --at {at}", markup=False)
+    out.print(f"{folder}; next: rolegen awaken --at {at}", markup=False, soft_wrap=True)
 
 
 def evidence(

@@ -69,8 +69,8 @@ def demo(
         found = done.differences[f"{metric}.{system}"]
         bounds = f" [{found.low:+.4f}, {found.high:+.4f}]" if found.low is not None else ""
         out.print(f"{METRICS[metric][0]}, RoleGen minus {SYSTEMS[system]}: {found.value:+.4f}{bounds}, paired")
-    out.print(f"\ntrace database  {done.shop.memory.url}", markup=False)
-    out.print(f"report          {page}", markup=False)
+    out.print(f"\ntrace database  {done.shop.memory.url}", markup=False, soft_wrap=True)
+    out.print(f"report          {page}", markup=False, soft_wrap=True)
     out.print(f"{done.seconds:.0f} s; try next:")
     for command in next_commands(done):
         out.print(Text(f"  {command}", style="cyan"), soft_wrap=True)
@@ -91,4 +91,4 @@ def bench(
     result.show(out)
     if json is not None:
         result.write(json)
-        out.print(f"wrote {json}", markup=False)
+        out.print(f"wrote {json}", markup=False, soft_wrap=True)

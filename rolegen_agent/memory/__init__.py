@@ -3,7 +3,8 @@
 The graph's checkpoints are another thing in another file: see :mod:`rolegen_agent.memory.checkpoints`.
 """
 
-from .keys import decision_id
+from rolegen_graphs.keys import decision_id
+
 from .records import Artefact, DecisionSummary, PromptText, RunSummary, Usage
 from .repository import Memory, open_memory
 from .store import DEFAULT_HORIZON_DAYS

@@ -9,10 +9,10 @@ from sqlalchemy import Connection, and_, delete, func, or_, select, update
 from sqlalchemy.sql import ColumnElement
 
 from rolegen_errors import InputError
+from rolegen_graphs.keys import decision_id
 from rolegen_graphs.words import Decision, Fate, PastDecision, Role
 
 from . import rows
-from .keys import decision_id
 from .models import (
     Base,
     BegunRow,

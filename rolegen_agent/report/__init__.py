@@ -1,13 +1,17 @@
-"""The HTML report: one self-contained page about a run, for people to read.
+"""One self-contained HTML page about a run: figures, charts, and every customer's story.
 
-Import it where it is needed; it loads charts and templates, no torch.
+Names load on first use: drawing charts is heavy, and the command line only needs the words.
 """
 
 from __future__ import annotations
 
-from .customer import CustomerSection, customer_section
-from .page import write_report
-from .words import Fact, Figure, Metric, Report, System, reasoner_words
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .customer import CustomerSection, customer_section
+    from .page import write_report
+    from .words import Fact, Figure, Metric, Report, System, reasoner_words
 
 __all__ = [
     "CustomerSection",
@@ -20,3 +24,11 @@ __all__ = [
     "reasoner_words",
     "write_report",
 ]
+
+_HOME = {"CustomerSection": "customer", "customer_section": "customer", "write_report": "page"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME.get(name, 'words')}", __name__), name)

@@ -6,20 +6,30 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 
 from rolegen_agent.facade import RoleGen
 from rolegen_errors import InputError
-from rolegen_graphs.words import Decision
 from tests.support.scripted_llm import ScriptedLlm
 from tests.support.shop import AT, users_at
 
 COUNT = 24
 
 
-def decisions(shop: RoleGen, users: Sequence[str]) -> list[Decision]:
-    return [shop.trace(user) for user in users]
+def decisions(shop: RoleGen, users: Sequence[str]) -> list[Any]:
+    """The remembered decisions. Numbers are compared to five digits: their last bits depend on which users were
+    ranked in one batch."""
+
+    def rounded(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: rounded(one) for key, one in value.items()}
+        if isinstance(value, list):
+            return [rounded(one) for one in value]
+        return float(f"{value:.4e}") if isinstance(value, float) else value
+
+    return [rounded(shop.trace(user).model_dump(mode="json")) for user in users]
 
 
 def test_the_second_run_finds_everything_done(shop: RoleGen) -> None:
@@ -74,7 +84,7 @@ def test_a_stop_when_all_is_done_is_no_stop(shop: RoleGen) -> None:
 
 def test_an_unknown_user_is_named_and_the_others_are_kept(shop: RoleGen) -> None:
     users = [*users_at(shop.project.root, 3), "nobody"]
-    with pytest.raises(InputError, match="'nobody' is not in the log"):
+    with pytest.raises(InputError, match="'nobody'"):
         shop.awaken(users, AT)
     assert {user for user, _ in shop.memory.finished(shop.assembly(AT).settings.run)} <= set(users[:3])
     assert shop.awaken(users[:3], AT).left == 0

@@ -92,7 +92,7 @@ def test_a_stranger_and_a_time_without_zone_are_refused(trained: TrainedBackbone
     with pytest.raises(InputError, match="'nobody' has no event"):
         trained.decision("nobody", at_day(CUT), NO_HINT)
     with pytest.raises(InputError, match="no time zone"):
-        trained.decision("u00", datetime(2013, 1, 1), NO_HINT)  # noqa: DTZ001
+        trained.decision("u00", datetime(2013, 1, 1), NO_HINT)
 
 
 def test_the_folder_holds_only_plain_formats(trained_folder: Path) -> None:

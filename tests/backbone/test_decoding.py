@@ -71,12 +71,13 @@ def test_cached_steps_equal_the_uncached_pass(layers: int) -> None:
         whole = toy.model.decode_targets(encoded, torch.arange(ITEMS).expand(3, ITEMS))
         events = toy.model.begin_decoding(encoded)
         codes = toy.model.codes.expand(3, ITEMS, -1)
-        total, cache, last = torch.zeros(3, ITEMS), [], None
+        total, last = torch.zeros(3, ITEMS), None
+        cache: list[tuple[Tensor, Tensor]] = []
         for level in range(len(toy.model.config.sizes)):
             logits, cache = toy.model.step(encoded, events, last, level, cache)
             if level == 0:  # one beam so far: every item goes on from a copy of its own
                 logits = logits.expand(3, ITEMS, -1)
-                cache = [tuple(t.repeat_interleave(ITEMS, dim=0) for t in pair) for pair in cache]
+                cache = [(k.repeat_interleave(ITEMS, dim=0), v.repeat_interleave(ITEMS, dim=0)) for k, v in cache]
             allowed = toy.model.trie.child[level][toy.model.trie.node[:, level]] >= 0
             step = logits.masked_fill(~allowed, -torch.inf).log_softmax(dim=-1)
             last = codes[..., level]
@@ -134,10 +135,10 @@ def test_batched_equals_single(toy: Toy, decisions: list[Decision]) -> None:
 
 @pytest.mark.parametrize("beam", [5, ITEMS])
 def test_unavailable_items_never_come_out(toy: Toy, beam: int) -> None:
-    favourite = search(toy, [toy.decide(5)], EVERYTHING, size=1, beam=ITEMS).item_BN[0, 0].item()
+    favourite = int(search(toy, [toy.decide(5)], EVERYTHING, size=1, beam=ITEMS).item_BN[0, 0])
     available = np.random.default_rng(0).random(ITEMS) < 0.5
     available[[favourite, 2]] = False
-    hinted = [toy.decide(5, [int(favourite), 2, 2]), toy.decide(0, np.flatnonzero(available)[:2].tolist())]
+    hinted = [toy.decide(5, [favourite, 2, 2]), toy.decide(0, np.flatnonzero(available)[:2].tolist())]
     found = search(toy, hinted, available, size=5, beam=beam)
     for row in found.item_BN.tolist():
         assert len(set(row)) == 5

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from math import log as ln
 
 import numpy as np
 import pytest
 
 from rolegen_backbone.events import DAY
-from rolegen_backbone.features import POOL_FEATURES, USER_FEATURES, Features, Pool, PoolSize
+from rolegen_backbone.features import POOL_FEATURES, USER_FEATURES, Clock, Features, Pool, PoolSize
 
 from .conftest import CUT, ITEMS, TODAY, Row, item_ids, log_of, shop_rows
 
@@ -185,3 +188,25 @@ def test_numbers_stay_finite_for_a_shop_without_prices() -> None:
     pool = features.pool(0, TODAY * DAY)
     assert np.isfinite(pool.feature).all()
     assert np.isfinite(pool.user).all()
+
+
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-7)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("restless")
+def test_threads_that_look_at_different_days_do_not_disturb_each_other() -> None:
+    clock = Clock(make(ROWS).log, keep=1)
+    expected = [Clock(make(ROWS).log).at(TODAY - k)[0] for k in range(2)]
+
+    def look(start: int) -> bool:
+        days = [(k + start) // 3 % 2 for k in range(3000)]
+        return all(np.array_equal(clock.at(TODAY - k)[0], expected[k]) for k in days)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(look, range(4)))

@@ -112,3 +112,11 @@ def test_titles_without_a_word_are_no_reason_to_fail(titles: list[str]) -> None:
     text = text_embedding(titles, width=4, seed=0)
     assert text.shape == (2, 4)
     assert np.isfinite(text).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_shop_where_nobody_buys_two_things_at_once_has_no_behaviour_to_embed() -> None:
+    baskets = Baskets.of(log_of([Row(f"u{k}", item, 10 + k) for k in range(9) for item in "abc"[k % 3]], list("abcd")))
+    content = item_embedding(["red mug"] * 4, [None] * 4, np.full(4, np.nan, np.float32), baskets, width=3, seed=0)
+    assert np.isfinite(content).all()
+    assert not content[:, 3:].any()

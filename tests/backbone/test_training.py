@@ -15,7 +15,7 @@ from rolegen_backbone.artefact import TrainedBackbone
 from rolegen_backbone.events import DAY, Baskets
 from rolegen_backbone.examples import NO_HINT, Collator, Decision, returns, sample_targets
 from rolegen_backbone.training import evaluate, fit_taste, prepare
-from rolegen_errors import FutureError, InputError
+from rolegen_errors import FutureError, InputError, ProjectError
 
 from .conftest import (
     CONFIG,
@@ -158,11 +158,27 @@ def test_two_kills_are_no_worse_than_one(trained: TrainedBackbone, tmp_path: Pat
     assert equal(fit(tmp_path), trained)
 
 
+def test_a_stopped_training_is_not_resumed_with_other_settings_or_another_log(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        fit(tmp_path, progress=killer("train", 20))
+    for other in (replace(CONFIG, learning_rate=2e-3), replace(CONFIG, seed=8)):
+        with pytest.raises(ProjectError, match="other settings") as caught:
+            fit(tmp_path, config=other)
+        assert "rolegen train --force" in str(caught.value)
+    with pytest.raises(ProjectError, match="another log"):
+        fit(tmp_path, rows=[row for row in shop_rows() if row.user != "u03"])
+    fit(tmp_path)  # what was begun can still be ended
+
+
 def test_early_stopping_keeps_the_best_epoch(tmp_path: Path) -> None:
-    """Kept-out users who buy what they never bought: learning soon makes them worse."""
+    """A model that knows what the kept-out users want unlearns it on users who want something else."""
     toy = toy_model(seed=1)
-    learn, validation = prepared(toy)
-    contrary = [replace(d, target=np.array([(d.user * 7 + 11) % ITEMS])) for d in validation]
+    contrary, validation = (
+        [replace(d, target=np.array([(d.user * 7 + 11) % ITEMS])) for d in part] for part in prepared(toy)
+    )
+    (tmp_path / "first").mkdir()
+    fit_taste(toy.model, toy.features.log, contrary, validation, CONFIG, tmp_path / "first", silent)
+    learn, _ = prepared(toy)
     per_epoch = -(-len(learn) // CONFIG.batch)
     after: list[dict[str, torch.Tensor]] = []
 
@@ -171,14 +187,14 @@ def test_early_stopping_keeps_the_best_epoch(tmp_path: Path) -> None:
             after.append(load_file(tmp_path / "resume.safetensors"))
 
     config = replace(CONFIG, epochs=4)
-    epochs, best, loss = fit_taste(toy.model, toy.features.log, learn, contrary, config, tmp_path, watch)
+    epochs, best, loss = fit_taste(toy.model, toy.features.log, learn, validation, config, tmp_path, watch)
     after.append(load_file(tmp_path / "resume.safetensors"))
     kept = {name: tensor.clone() for name, tensor in toy.model.state_dict().items()}
     collate = Collator(toy.features.log, toy.model.config.history)
     losses = []
     for checkpoint in after:
         toy.model.load_state_dict({k[6:]: v for k, v in checkpoint.items() if k.startswith("model.")})
-        losses.append(evaluate(toy.model, collate, contrary, config))
+        losses.append(evaluate(toy.model, collate, validation, config))
     assert len(losses) == epochs == 4
     assert best == int(np.argmin(losses)) < 3  # the last epoch is not the best one, or this test shows nothing
     assert loss == losses[best]

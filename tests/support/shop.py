@@ -7,13 +7,16 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from rolegen_agent.cli import main, show
 from rolegen_agent.facade import RoleGen
 from rolegen_agent.ingest import bundled_log
 
@@ -124,6 +127,42 @@ class Command:
 def rolegen(python: str, tmp_path: Path) -> Command:
     """The command line, started in the test's folder."""
     return Command(python, tmp_path)
+
+
+@dataclass
+class Done:
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Line:
+    """The same command line without a process of its own, for the many cases in which starting one is all that it costs."""
+
+    def __init__(self, folder: Path, capture: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self._capture, self._monkeypatch = folder, capture, monkeypatch
+        monkeypatch.chdir(folder)
+        for console in (show.out, show.err):
+            monkeypatch.setattr(console, "_width", 200)
+
+    def __call__(self, *arguments: str) -> Done:
+        self._capture.readouterr()
+        self._monkeypatch.setattr(sys, "argv", ["rolegen", *arguments])
+        try:
+            main()
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        told = self._capture.readouterr()
+        return Done(code, told.out, told.err)
+
+
+@pytest.fixture
+def line(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Line:
+    """The command line within this process, in the test's folder."""
+    return Line(tmp_path, capsys, monkeypatch)
 
 
 def users_at(folder: Path, count: int) -> Sequence[str]:
