@@ -184,6 +184,21 @@ class Encoded:
 
 
 @dataclass(frozen=True)
+class CandidateView:
+    """What the candidate part sees of B decisions with C candidates."""
+
+    user_BU: Tensor
+    """standardised facts"""
+    base_BC: Tensor
+    """log probability that the pool gives, or would give, the candidate"""
+    entropy_B1: Tensor
+    """of the pool, nats"""
+    role_BC: Tensor
+    feature_BCX: Tensor
+    mask_BC: Tensor
+
+
+@dataclass(frozen=True)
 class Mixture:
     """The three parts of the next item's distribution: log weights, and the two pointers' log probabilities."""
 
@@ -287,8 +302,8 @@ class Backbone(nn.Module):
 
     # -- pointers and gates ---------------------------------------------------------------------------------------
 
-    def mix(self, batch: Batch, encoded: Encoded) -> Mixture:
-        """Gates and the two pointer distributions."""
+    def point(self, batch: Batch, encoded: Encoded) -> tuple[Tensor, Tensor]:
+        """Log probabilities (B, P) of the pool's own items, and scores (B, P) relative to them for all of it."""
         user = (batch.user_BU - self.user_mean) / self.user_scale
         feature = (batch.pool_BPF - self.pool_mean) / self.pool_scale
         B, P, _ = feature.shape
@@ -301,33 +316,53 @@ class Backbone(nn.Module):
         # Items that only reasoning brought in take no part in the pool's own softmax: otherwise many hostile candidates
         # would move mass through the pool, past the gate that bounds them.
         relative = score - score.masked_fill(~batch.pool_mask_BP, -torch.inf).logsumexp(dim=-1, keepdim=True)
-        log_pool = relative.masked_fill(~batch.pool_mask_BP, -torch.inf)
+        return relative.masked_fill(~batch.pool_mask_BP, -torch.inf), relative
 
-        any_candidate = batch.candidate_mask_BC.any(dim=-1)
+    def view_candidates(self, batch: Batch, log_pool: Tensor, relative: Tensor) -> CandidateView:
+        """All that the candidate part looks at; it does not depend on that part's own weights."""
         # A candidate in the pool keeps its log probability there, another gets the one it would have if it joined alone.
         base = torch.where(batch.pool_mask_BP, relative, F.logsigmoid(relative)).gather(1, batch.candidate_BC)
-        wide = torch.cat([self.role_in(batch.role_BC), batch.candidate_BCX, (base / 5).unsqueeze(-1)], dim=-1)
-        logit = self.candidate_score(wide).squeeze(-1) + base
-        logit = logit.masked_fill(~batch.candidate_mask_BC, -torch.inf)
-        # A row without candidates would be all -inf and its softmax undefined; its gate is closed instead.
-        log_candidate = logit.masked_fill(~any_candidate[:, None], 0.0).log_softmax(dim=-1)
-        count = batch.candidate_mask_BC.sum(dim=-1, keepdim=True).float()
-        mass = (base.exp() * batch.candidate_mask_BC).sum(dim=-1, keepdim=True)
-        best = base.masked_fill(~batch.candidate_mask_BC, -12.0).amax(dim=-1, keepdim=True)
-        entropy = -(log_pool.exp() * log_pool.clamp(min=-30)).sum(dim=-1, keepdim=True)
-        facts = torch.cat([user, count / 10, mass, best / 10, entropy / 5], dim=-1)
-        share = self.config.candidate_cap * torch.sigmoid(self.candidate_gate(facts).squeeze(-1))
-        share = torch.where(any_candidate, share, torch.zeros_like(share))
+        return CandidateView(
+            user_BU=(batch.user_BU - self.user_mean) / self.user_scale,
+            base_BC=base,
+            entropy_B1=-(log_pool.exp() * log_pool.clamp(min=-30)).sum(dim=-1, keepdim=True),
+            role_BC=batch.role_BC,
+            feature_BCX=batch.candidate_BCX,
+            mask_BC=batch.candidate_mask_BC,
+        )
 
-        log_base = self._gate(user, encoded.state_BD)
+    def weigh_candidates(self, view: CandidateView) -> tuple[Tensor, Tensor]:
+        """The candidates' share (B,) of the mixture, at most ``candidate_cap``, and their log probabilities (B, C)."""
+        base, mask = view.base_BC, view.mask_BC
+        wide = torch.cat([self.role_in(view.role_BC), view.feature_BCX, (base / 5).unsqueeze(-1)], dim=-1)
+        logit = (self.candidate_score(wide).squeeze(-1) + base).masked_fill(~mask, -torch.inf)
+        some = mask.any(dim=-1)
+        # A row without candidates would be all -inf and its softmax undefined; its gate is closed instead.
+        log_candidate = logit.masked_fill(~some[:, None], 0.0).log_softmax(dim=-1)
+        count = mask.sum(dim=-1, keepdim=True).float()
+        mass = (base.exp() * mask).sum(dim=-1, keepdim=True)
+        best = base.masked_fill(~mask, -12.0).amax(dim=-1, keepdim=True)
+        facts = torch.cat([view.user_BU, count / 10, mass, best / 10, view.entropy_B1 / 5], dim=-1)
+        share = self.config.candidate_cap * torch.sigmoid(self.candidate_gate(facts).squeeze(-1))
+        return torch.where(some, share, torch.zeros_like(share)), log_candidate
+
+    def mix(self, batch: Batch, encoded: Encoded) -> Mixture:
+        """Gates and the two pointer distributions."""
+        log_pool, relative = self.point(batch, encoded)
+        share, log_candidate = self.weigh_candidates(self.view_candidates(batch, log_pool, relative))
         log_gate = torch.cat(
-            [log_base + torch.log1p(-share).unsqueeze(-1), torch.log(share.clamp(min=1e-30)).unsqueeze(-1)], dim=-1
+            [
+                self.log_gate(batch, encoded) + torch.log1p(-share).unsqueeze(-1),
+                torch.log(share.clamp(min=1e-30)).unsqueeze(-1),
+            ],
+            dim=-1,
         )
         return Mixture(log_gate_B3=log_gate, log_pool_BP=log_pool, log_candidate_BC=log_candidate)
 
-    def _gate(self, user: Tensor, state_BD: Tensor) -> Tensor:
-        """(B, 2) log shares of decoder and pool."""
-        logit = self.gate(torch.cat([state_BD, user], dim=-1))
+    def log_gate(self, batch: Batch, encoded: Encoded) -> Tensor:
+        """(B, 2) log shares of decoder and pool before candidates take theirs."""
+        user = (batch.user_BU - self.user_mean) / self.user_scale
+        logit = self.gate(torch.cat([encoded.state_BD, user], dim=-1))
         if not self.config.use_decoder:
             logit = logit - torch.tensor([60.0, 0.0])
         if not self.config.use_pool:
@@ -408,20 +443,30 @@ class Backbone(nn.Module):
         return torch.einsum("bkh,kh->bk", hidden.view(-1, K, 16), self.outcome_out) + self.outcome_bias
 
 
+def item_log_probability(
+    model: Backbone, batch: Batch, encoded: Encoded, log_pool: Tensor, target_BS: Tensor
+) -> Tensor:
+    """(B, S) log probability of each target under decoder and pool, before candidates take their share."""
+    log_gate = model.log_gate(batch, encoded)
+    hit = (batch.pool_BP[:, None, :] == target_BS[:, :, None]) & batch.pool_mask_BP[:, None, :]
+    pool = torch.logsumexp(log_pool[:, None, :].masked_fill(~hit, -1e4), dim=-1) + log_gate[:, 1:]
+    if not model.config.use_decoder:
+        return pool
+    return torch.logaddexp(pool, model.decode_targets(encoded, target_BS) + log_gate[:, :1])
+
+
 def target_log_probability(model: Backbone, batch: Batch, encoded: Encoded, target_BS: Tensor) -> Tensor:
     """(B, S) log probability of each target under the whole mixture."""
-    mixture = model.mix(batch, encoded)
-    parts = []
-    if model.config.use_decoder:
-        parts.append(model.decode_targets(encoded, target_BS) + mixture.log_gate_B3[:, :1])
-    hit_pool = (batch.pool_BP[:, None, :] == target_BS[:, :, None]) & batch.pool_mask_BP[:, None, :]
-    pool = torch.logsumexp(mixture.log_pool_BP[:, None, :].masked_fill(~hit_pool, -1e4), dim=-1)
-    parts.append(pool + mixture.log_gate_B3[:, 1:2])
+    log_pool, relative = model.point(batch, encoded)
+    rest = item_log_probability(model, batch, encoded, log_pool, target_BS)
+    if not batch.candidate_mask_BC.any():
+        return rest
+    share, log_candidate = model.weigh_candidates(model.view_candidates(batch, log_pool, relative))
     candidate_item = batch.pool_BP.gather(1, batch.candidate_BC)
     hit = (candidate_item[:, None, :] == target_BS[:, :, None]) & batch.candidate_mask_BC[:, None, :]
-    candidate = torch.logsumexp(mixture.log_candidate_BC[:, None, :].masked_fill(~hit, -1e4), dim=-1)
-    parts.append(candidate + mixture.log_gate_B3[:, 2:])
-    return torch.logsumexp(torch.stack(parts), dim=0)
+    pointed = torch.logsumexp(log_candidate[:, None, :].masked_fill(~hit, -1e4), dim=-1)
+    log_share = torch.log(share.clamp(min=1e-30)).unsqueeze(1)
+    return torch.logaddexp(rest + torch.log1p(-share).unsqueeze(1), pointed + log_share)
 
 
 def _initialise(module: nn.Module) -> None:

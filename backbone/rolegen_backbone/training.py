@@ -3,10 +3,9 @@
 1. *Taste*: encoder, decoder and pool pointer learn the next basket. The last ``validation_days`` before the cut are kept
    out: their returns choose the epoch (early stopping), and serve stage 2.
 2. *Candidates*: on those kept-out returns, which stage 1 never fitted, with candidates reasoned from evidence that ends
-   before them, only the candidate part learns; so its gate learns what the reasoning is really worth. Candidates are
-   dropped and swapped for another user's at random, so that useless and hostile ones are known as such.
-3. *Outcome*: an ensemble of heads on the frozen encoder, each on its own bootstrap of users, then Platt scaling on the
-   latest decisions, whose calibration error is reported.
+   before them, only the candidate part learns, so its gate learns what the reasoning is really worth
+   (``candidate_training.py``).
+3. *Outcome*: the ensemble of heads for P(net order within the horizon) on the frozen encoder (``outcome_training.py``).
 
 Every epoch ends in a checkpoint (safetensors and JSON); an interrupted training goes on from it.
 """
@@ -20,20 +19,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save_file
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from torch.nn import functional as F
 
 from rolegen_errors import InputError, ProjectError
 
-from .events import DAY, Baskets, EventLog, Floats
-from .examples import NO_HINT, Collator, Decision, Hint, Spells, returns, sample_targets, spells
+from .candidate_training import fit_candidates
+from .events import DAY, Baskets, EventLog
+from .examples import Collator, Decision, Hint, returns, sample_targets, spells
 from .features import Features
-from .model import UNKNOWN_ITEM, Backbone, Encoded, target_log_probability
-from .rollout import encode_events
+from .model import UNKNOWN_ITEM, Backbone, target_log_probability
+from .outcome_training import fit_outcome
 
 Progress = Callable[[str, int, int], None]
 """stage, done, total"""
@@ -61,7 +57,6 @@ class TrainConfig:
     max_spells: int = 12_000
     unknown_item: float = 0.05
     """share of events whose item is hidden, so that "some item" has a meaning in rollouts"""
-    candidate_dropout: float = 0.1
     candidate_noise: float = 0.25
 
 
@@ -175,132 +170,6 @@ def fit_taste(
     return config.epochs, best_epoch, best_loss
 
 
-def fit_candidates(
-    model: Backbone,
-    log: EventLog,
-    features: Features,
-    validation: list[Decision],
-    hints: Hints,
-    config: TrainConfig,
-    progress: Progress,
-) -> tuple[int, float, float]:
-    """Stage 2; returns how many decisions had candidates, and the loss on a kept-out fifth of users with and without them."""
-    dormant = [d for d in validation if d.weight >= 1.0]
-    others = [d for d in validation if d.weight < 1.0]
-    chosen = (dormant + others[::-1])[: config.max_hints]
-    reasoned = hints([(d.user, d.at) for d in chosen])
-    full = [
-        replace(d, pool=features.pool(d.user, d.at, hint.item), hint=hint)
-        for d, hint in zip(chosen, reasoned, strict=True)
-    ]
-    some = sum(len(d.hint.item) > 0 for d in full)
-    collate = Collator(log, model.config.history)
-    held = [d for d in full if d.user % 5 == 0]
-    learn = [d for d in full if d.user % 5]
-    if not some or not held or not learn:
-        return some, float("nan"), float("nan")
-    names = [name for name, _ in model.named_parameters() if name.startswith(("candidate", "role_in"))]
-    weights = [dict(model.named_parameters())[name] for name in names]
-    optimiser = torch.optim.AdamW(weights, lr=5e-3, weight_decay=0.01)
-    best, kept = float("inf"), {name: w.detach().clone() for name, w in zip(names, weights, strict=True)}
-    epochs = 8
-    for epoch in range(epochs):
-        torch.manual_seed(config.seed * 1000 + 500 + epoch)
-        random = np.random.default_rng([config.seed, 500 + epoch])
-        model.eval()  # the rest of the model is fixed, so its dropout would only be noise
-        noisy = _disturb(learn, features, config, random)
-        for low in range(0, len(noisy), config.batch):
-            loss = _loss(model, collate, noisy[low : low + config.batch], random, hide=0.0)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-        measured = evaluate(model, collate, held, config)
-        if measured < best:
-            best, kept = measured, {name: w.detach().clone() for name, w in zip(names, weights, strict=True)}
-        progress("candidates", epoch + 1, epochs)
-    with torch.no_grad():
-        for name, weight in zip(names, weights, strict=True):
-            weight.copy_(kept[name])
-    without = evaluate(model, collate, [replace(d, hint=NO_HINT) for d in held], config)
-    return some, best, without
-
-
-def fit_outcome(
-    model: Backbone, log: EventLog, data: Spells, config: TrainConfig, progress: Progress
-) -> tuple[float, float, tuple[float, float]]:
-    """Stage 3; returns ECE, AUC and the Platt scaling, measured on two halves of the latest quarter of the spells."""
-    collate = Collator(log, model.config.history)
-    model.eval()
-    encoded = []
-    with torch.no_grad():
-        for low in range(0, len(data.at), 256):
-            part = slice(low, low + 256)
-            encoded.append(encode_events(model, collate, data.user[part], data.at[part], data.feature[part], None))
-            progress("outcome", low, len(data.at))
-    state, recent = torch.cat([e.state_BD for e in encoded]), torch.cat([e.recent_BE for e in encoded])
-    feature = torch.from_numpy(data.feature)
-
-    def logits(row: torch.Tensor) -> torch.Tensor:
-        # The heads look at the state and the recent content only, so the rest of what was encoded is not kept.
-        stored = Encoded(
-            state_BD=state[row],
-            memory_BTD=state[row].unsqueeze(1),
-            mask_BT=row.unsqueeze(1) >= 0,
-            recent_BE=recent[row],
-        )
-        return model.outcome(feature[row], stored)
-
-    label = torch.from_numpy(data.ordered)
-    late = data.at >= np.quantile(data.at, 0.75)
-    weights = [model.outcome_in.weight, model.outcome_in.bias, model.outcome_out, model.outcome_bias]
-    optimiser = torch.optim.AdamW(weights, lr=1e-2, weight_decay=0.02)
-    random = np.random.default_rng([config.seed, 900])
-    K = model.config.outcome_heads
-    # Poisson bootstrap over users: each head sees each user 0, 1, 2, … times.
-    count = torch.from_numpy(random.poisson(1.0, (len(log.users), K)).astype(np.float32))[torch.from_numpy(data.user)]
-    early_rows = np.flatnonzero(~late)
-    torch.manual_seed(config.seed * 1000 + 900)
-    for _ in range(12):
-        shuffled = random.permutation(early_rows)
-        for low in range(0, len(shuffled), 512):
-            row = torch.from_numpy(shuffled[low : low + 512])
-            logit = logits(row)
-            loss = F.binary_cross_entropy_with_logits(
-                logit, label[row].unsqueeze(1).expand_as(logit), weight=count[row]
-            )
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-    late_rows = torch.from_numpy(np.flatnonzero(late))
-    with torch.no_grad():
-        late_logit = logits(late_rows).mean(dim=1).numpy()
-    truth = data.ordered[late]
-    half = random.random(len(truth)) < 0.5
-    if len(np.unique(truth[half])) < 2 or len(np.unique(truth[~half])) < 2:
-        return float("nan"), float("nan"), (1.0, 0.0)
-    platt = LogisticRegression(C=1e6).fit(late_logit[half, None], truth[half])
-    slope, intercept = float(platt.coef_[0, 0]), float(platt.intercept_[0])
-    probability = 1 / (1 + np.exp(-(slope * late_logit[~half] + intercept)))
-    progress("outcome", len(data.at), len(data.at))
-    return (
-        calibration_error(probability, truth[~half]),
-        float(roc_auc_score(truth[~half], probability)),
-        (slope, intercept),
-    )
-
-
-def calibration_error(probability: npt.NDArray[np.floating[Any]], label: Floats, bins: int = 10) -> float:
-    """Expected calibration error over bins of equal count: sum_b n_b / n |mean probability_b - mean label_b|."""
-    order = np.argsort(probability, kind="stable")
-    return float(
-        sum(
-            len(part) / len(order) * abs(probability[part].mean() - label[part].mean())
-            for part in np.array_split(order, bins)
-            if len(part)
-        )
-    )
-
-
 def train(
     model: Backbone,
     log: EventLog,
@@ -318,7 +187,7 @@ def train(
     baskets = Baskets.of(log)
     learn, validation = prepare(log, baskets, features, config, last_day=last_day, progress=progress)
     epochs, best_epoch, _ = fit_taste(model, log, learn, validation, config, folder, progress)
-    some, loss, without = fit_candidates(model, log, features, validation, hints, config, progress)
+    reasoned = fit_candidates(model, log, features, validation, hints, config, progress)
     data = spells(
         log,
         baskets,
@@ -336,11 +205,11 @@ def train(
     return Trained(
         epochs=epochs,
         best_epoch=best_epoch + 1,
-        validation_loss=loss,
-        validation_loss_without_candidates=without,
+        validation_loss=reasoned.loss,
+        validation_loss_without_candidates=reasoned.loss_without,
         returns=len(learn),
         validation_returns=len(validation),
-        hints=some,
+        hints=reasoned.decisions,
         spells=len(data.at),
         outcome_rate=float(data.ordered.mean()) if len(data.at) else float("nan"),
         outcome_ece=ece,
@@ -373,22 +242,6 @@ def _loss(
         batch = replace(batch, item_BT=batch.item_BT.masked_fill(hidden, UNKNOWN_ITEM))
     log_probability = target_log_probability(model, batch, model.encode(batch), target)
     return -(log_probability * weight).sum() / weight.sum()
-
-
-def _disturb(
-    decisions: list[Decision], features: Features, config: TrainConfig, random: np.random.Generator
-) -> list[Decision]:
-    """Shuffled decisions with candidates dropped, or swapped for those of another decision."""
-    noisy = []
-    for k in random.permutation(len(decisions)):
-        d, draw = decisions[k], random.random()
-        if draw < config.candidate_dropout:
-            d = replace(d, hint=NO_HINT)
-        elif draw < config.candidate_dropout + config.candidate_noise:
-            other = decisions[int(random.integers(len(decisions)))].hint
-            d = replace(d, pool=features.pool(d.user, d.at, other.item), hint=other)
-        noisy.append(d)
-    return noisy
 
 
 def _standardise(model: Backbone, train: list[Decision]) -> None:

@@ -20,6 +20,7 @@ from rolegen_agent.facade import RoleGen
 from rolegen_agent.outcomes import outcomes_of
 from rolegen_agent.project import write_project_file
 from rolegen_agent.report.words import Fact, Figure, Metric, Report, System, reasoner_words
+from rolegen_graphs.keys import decision_id
 from rolegen_graphs.words import Outcome, Slate, SlateItem
 
 from .baselines import frequency, popularity
@@ -76,6 +77,13 @@ class DemoRun:
         values["returned.customers.all"] = float(sum(o.ordered_at is not None for o in self.outcomes.values()))
         return Result(name=name, commit=commit(), machine=machine(), seconds=round(self.seconds, 1), figures=values)
 
+    @property
+    def reasoner(self) -> str:
+        """Who answered: what all decisions say, or ``mixed``."""
+        rows = self.shop.memory.decisions(run=self.awakened.run, limit=max(1, self.awakened.wanted))
+        names = {row.reasoner for row in rows}
+        return names.pop() if len(names) == 1 else "mixed"
+
     def stories(self, count: int) -> list[Decision]:
         """Customers whose story can be told to its end: they came back, their labels show several roles, the slate hit."""
         baskets = {key: set(o.items) for key, o in self.outcomes.items() if o.ordered_at is not None}
@@ -106,37 +114,40 @@ def run_demo(
     if awakened.stopped:
         raise KeyboardInterrupt
     memory, run = shop.memory, awakened.run
-    slates = memory.slates(run, "rolegen")
-    decision_of = {memory_row.user: memory_row.decision for memory_row in memory.decisions(run=run, limit=len(slates))}
-    _record_baselines(shop, at, run, {user: decision_of[user] for user in users}, progress)
+    # The run may hold more than the demo asked for: somebody awakened others in the same project.
+    decision_of = {user: decision_id(run, user, at) for user in users}
+    _record_baselines(shop, at, run, decision_of, progress)
     # Only now, with every slate stored, is the time after the decision looked at.
     later = pl.scan_parquet(shop.project.events).filter(pl.col("time") >= at).collect()
     horizon = shop.project.settings.slate.horizon_days
     memory.record_outcomes(outcomes_of(later, decision_of, at, horizon, ingested.last))
-    figures, differences = judge(shop, run, at)
+    outcomes = {key: outcome for key, outcome in memory.outcomes(run).items() if key in set(decision_of.values())}
+    figures, differences = judge(shop, run, at, outcomes)
     return DemoRun(
         shop=shop,
         at=at,
         ingested=ingested,
         dormant=dormant,
         awakened=awakened,
-        outcomes=memory.outcomes(run),
+        outcomes=outcomes,
         figures=figures,
         differences=differences,
         seconds=time.perf_counter() - started,
     )
 
 
-def judge(shop: RoleGen, run: str, at: datetime) -> tuple[dict[str, Interval], dict[str, Interval]]:
-    """Figures and paired differences of one run over all customers who came back, from the memory alone."""
+def judge(
+    shop: RoleGen, run: str, at: datetime, outcomes: Mapping[str, Outcome]
+) -> tuple[dict[str, Interval], dict[str, Interval]]:
+    """Figures and paired differences of the decisions in ``outcomes`` whose customers came back, from the memory alone."""
     memory = shop.memory
-    baskets = {key: o.items for key, o in memory.outcomes(run).items() if o.ordered_at is not None}
+    baskets = {key: o.items for key, o in outcomes.items() if o.ordered_at is not None}
     items = shop.assembly(at).artefacts.items
     category_of = dict(zip(items["item"].to_list(), items["category"].to_list(), strict=True))
     figures: dict[str, Interval] = {}
     per_user: dict[tuple[str, str], dict[str, float]] = {}
     for system in SYSTEMS:
-        slates = memory.slates(run, system)
+        slates = {key: slate for key, slate in memory.slates(run, system).items() if key in outcomes}
         measured = scores({key: slates[key] for key in baskets}, baskets)
         for metric, values in zip(("hit1", "recall10", "ndcg10"), measured.columns().values(), strict=True):
             figures[f"returned.{metric}.{system}"] = interval(values)
@@ -171,7 +182,7 @@ def make_report(demo: DemoRun) -> Report:
             "read what their purchases meant, imagined paths back, and ranked ten items, knowing nothing of what followed. "
             f"{len(back):,} came back within {horizon} days."
         ),
-        reasoner=reasoner_words("evidence" if not demo.awakened.calls else "mixed"),
+        reasoner=reasoner_words(demo.reasoner),
         facts=[
             Fact(label="Decision date", value=str(demo.at.date())),
             Fact(label="Horizon", value=f"{horizon} days"),

@@ -50,7 +50,7 @@ def demo(
         f"{len(done.dormant):,} customers were dormant, {len(done.outcomes):,} of them decided on, "
         f"{len(back):,} came back within {horizon} days."
     )
-    out.print(f"Answered by {reasoner_words('evidence')}.\n", style="bold")
+    out.print(f"Answered by {reasoner_words(done.reasoner)}.\n", style="bold", markup=False)
     for decision in done.stories(3):
         out.print(story(decision, done.outcomes[decision.decision], titles))
     table = Table(title=f"{len(back):,} customers who came back (95 % intervals)", title_justify="left")

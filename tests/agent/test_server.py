@@ -30,7 +30,6 @@ def served(root: Path, python: str, folder: Path, environment: dict[str, str]) -
     port, log = free_port(), folder / "server.log"
     # It writes its own state beside the file it serves, so it gets a folder of its own.
     (folder / "langgraph.json").write_text((root / "langgraph.json").read_text("utf-8").replace('"."', f'"{root}"'))
-    (folder / ".env").touch()
     command = [str(Path(python).parent / "langgraph"), "dev", "--no-browser", "--no-reload", "--port", str(port)]
     with log.open("wb") as out:
         process = subprocess.Popen(
