@@ -183,6 +183,9 @@ class TrainedBackbone:
             raise InputError(
                 f"user {user!r} has no event in the log", fix="`rolegen dormant` lists users that can be decided on"
             )
+        seen = self.log.rows(index, second)
+        if seen.start == seen.stop:
+            raise InputError(f"user {user!r} has no event before {at.date()}", fix="decide at a later date")
         return Decision(index, second, self.features.pool(index, second, hint.item if len(hint.item) else None), hint)
 
     @torch.no_grad()

@@ -82,11 +82,13 @@ class EventLog:
         if item.null_count():
             lost = events.filter(item.is_null())["item"].unique().sort().head(5).to_list()
             raise InputError(f"the catalogue lacks items of the log, for instance {lost}", fix="ingest the log again")
-        code = (
-            events["behaviour"]
-            .cast(pl.String)
-            .replace_strict(list(BEHAVIOURS), list(range(len(BEHAVIOURS))), return_dtype=pl.Int64)
-        )
+        behaviour = events["behaviour"].cast(pl.String)
+        strange = behaviour.filter(~behaviour.is_in(BEHAVIOURS)).unique().sort().head(5).to_list()
+        if strange:
+            raise InputError(
+                f"the log has behaviours that are none of {BEHAVIOURS}: {strange}", fix="ingest the log again"
+            )
+        code = behaviour.replace_strict(list(BEHAVIOURS), list(range(len(BEHAVIOURS))), return_dtype=pl.Int64)
         return cls(
             users=users.to_numpy().astype(str),
             items=items.astype(str),
@@ -162,6 +164,27 @@ class Baskets:
 
     def __len__(self) -> int:
         return len(self.user)
+
+    def kept(self, log: EventLog, within_days: int) -> npt.NDArray[np.bool_]:
+        """(B,) whether anything of the basket was kept: a basket refunded whole within so many days is no net order.
+
+        A refund counts against the latest earlier order day of the same user and item. For labels only: it looks ahead.
+        """
+        radix = np.int64(1 << 24)
+        owner = np.repeat(np.arange(len(self)), np.diff(self.start))
+        line = (self.user[owner] * len(log.items) + self.item) * radix + self.day[owner]
+        order = np.argsort(line, kind="stable")
+        line, owner = line[order], owner[order]
+        if not len(line):
+            return np.zeros(len(self), bool)
+        key = (log.user * len(log.items) + log.item) * radix + log.time // DAY
+        ordered, refunded = log.behaviour == ORDER, log.behaviour == REFUND
+        quantity = np.bincount(np.searchsorted(line, key[ordered]), weights=log.quantity[ordered], minlength=len(line))
+        place = np.searchsorted(line, key[refunded], side="right") - 1
+        known = (place >= 0) & (line[place] // radix == key[refunded] // radix)
+        known &= key[refunded] - line[place] < within_days
+        back = np.bincount(place[known], weights=log.quantity[refunded][known], minlength=len(line))
+        return np.bincount(owner, weights=quantity > back, minlength=len(self)) > 0
 
     def items_of(self, basket: int) -> Ints:
         """(n,) distinct item indices of one basket."""

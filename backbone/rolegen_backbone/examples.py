@@ -65,7 +65,7 @@ def returns(
 ) -> tuple[Ints, Ints, Floats]:
     """Baskets that end a gap, the day of their decision, and their weight.
 
-    Half of the decisions lie on the day of the order and half up to ``horizon_days`` earlier. Gaps of at least
+    A decision lies less than ``horizon_days`` before its order; half of those after short gaps lie on its very day. Gaps of at least
     ``dormant_days`` are what the model is for: their decision lies after the user had become dormant, and they weigh 1;
     shorter gaps teach taste and weigh less, and those below a third teach nothing more (``backbone/LOG.md``).
 
@@ -77,7 +77,7 @@ def returns(
     gap = baskets.day[basket] - baskets.previous[basket]
     dormant = gap >= dormant_days
     room = np.where(dormant, gap - dormant_days, gap - 1)
-    lead = (random.random(len(basket)) * (np.minimum(room, horizon_days) + 1)).astype(np.int64)
+    lead = (random.random(len(basket)) * (np.minimum(room, horizon_days - 1) + 1)).astype(np.int64)
     lead[~dormant & (random.random(len(basket)) < 0.5)] = 0
     day = baskets.day[basket] - lead
     weight = np.where(dormant, 1.0, np.clip(gap / dormant_days, 0.15, 0.6)).astype(np.float32)
@@ -99,12 +99,16 @@ def spells(
 ) -> Spells:
     """Decisions of dormant and of fresh buyers whose horizon ended by ``last_day``.
 
-    Each basket opens a spell that lasts until the next one; decisions are drawn uniformly over its days, half of them
-    from days on which the user was dormant.
+    Each basket opens a spell that lasts until the next net order; decisions are drawn uniformly over its days, most of
+    them (60 %) from days on which the user was dormant.
     """
     random = np.random.default_rng(seed)
-    following = np.full(len(baskets), np.iinfo(np.int32).max, np.int64)
-    following[:-1] = np.where(baskets.user[1:] == baskets.user[:-1], baskets.day[1:], following[:-1])
+    never = np.iinfo(np.int32).max
+    following = np.full(len(baskets), never, np.int64)
+    net = baskets.kept(log, horizon_days)
+    for before in range(len(baskets) - 2, -1, -1):
+        if baskets.user[before + 1] == baskets.user[before]:
+            following[before] = baskets.day[before + 1] if net[before + 1] else following[before + 1]
     last = last_day - horizon_days
     picked: list[tuple[Ints, Ints]] = []
     for shift, share in ((dormant_days, 0.6), (0, 0.4)):

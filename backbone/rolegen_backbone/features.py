@@ -16,7 +16,6 @@ from threading import Lock
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from .events import DAY, ORDER, REFUND, EventLog, Floats, Ints
 
@@ -106,7 +105,7 @@ class Clock:
         self._items = np.arange(len(log.items), dtype=np.int64) * self._base
         self._first_day = np.full(len(log.items), np.iinfo(np.int32).max, dtype=np.int64)
         np.minimum.at(self._first_day, once[:, 0], once[:, 1])
-        self._cache: OrderedDict[int, tuple[Floats, Ints, Ints, npt.NDArray[np.bool_]]] = OrderedDict()
+        self._cache: OrderedDict[int, tuple[Floats, Ints, Ints]] = OrderedDict()
         self._keep = keep
         self._lock = Lock()
 
@@ -118,8 +117,8 @@ class Clock:
         """(I,) sales on days first <= day < last."""
         return (self._until(max(last, 0)) - self._until(max(first, 0))).astype(np.float32)
 
-    def at(self, day: int) -> tuple[Floats, Ints, Ints, npt.NDArray[np.bool_]]:
-        """Item features (I, len(ITEM_FEATURES)), items by 28-day popularity, items by season, and which were ever sold."""
+    def at(self, day: int) -> tuple[Floats, Ints, Ints]:
+        """Item features (I, len(ITEM_FEATURES)), items sold lately by popularity, and items by season."""
         with self._lock:
             if (known := self._cache.get(day)) is not None:
                 self._cache.move_to_end(day)
@@ -144,14 +143,22 @@ class Clock:
             np.log1p(age),
         ]
         feature = np.stack(columns, axis=1).astype(np.float32)
-        popular = np.argsort(-recent[1] - 1e-4 * recent[2], kind="stable")
-        seasonal = np.argsort(-(season[0] + 0.5 * season[1]) * (gone < 60), kind="stable")
-        value = (feature, popular, seasonal, sold)
+        value = (
+            feature,
+            _best_first(recent[1] + 1e-4 * recent[2]),
+            _best_first((season[0] + 0.5 * season[1]) * (gone < 60)),
+        )
         with self._lock:
             self._cache[day] = value
             if len(self._cache) > self._keep:
                 self._cache.popitem(last=False)
         return value
+
+
+def _best_first(score: Floats) -> Ints:
+    """Items with a positive score, best first, ties by index."""
+    order = np.argsort(-score, kind="stable")
+    return order[: int((score > 0).sum())]
 
 
 class Features:
@@ -174,7 +181,7 @@ class Features:
     def pool(self, user: int, at: int, extra: Ints | None = None) -> Pool:
         """The pool of user index ``user`` at Unix second ``at``; ``extra`` items (reasoned candidates) always belong to it."""
         facts, own, own_feature, usual = self._look(user, at)
-        item_feature, popular, seasonal, _sold = self.clock.at(at // DAY)
+        item_feature, popular, seasonal = self.clock.at(at // DAY)
         pool = np.concatenate([own[: self.size.own], popular[: self.size.popular], seasonal[: self.size.season]])
         _, first = np.unique(pool, return_index=True)
         pool = pool[np.sort(first)]

@@ -77,7 +77,8 @@ def fit_outcome(
     with torch.no_grad():
         late_logit = logits(late_rows).mean(dim=1).numpy()
     truth = data.ordered[late]
-    half = random.random(len(truth)) < 0.5
+    # By user: one user's decisions are too alike to stand on both sides.
+    half = (random.random(len(log.users)) < 0.5)[data.user[late]]
     if len(np.unique(truth[half])) < 2 or len(np.unique(truth[~half])) < 2:
         return float("nan"), float("nan"), (1.0, 0.0)
     platt = LogisticRegression(C=1e6).fit(late_logit[half, None], truth[half])

@@ -103,6 +103,9 @@ def rollout(
         reference = len(path) if orders_only else 0
         change = probability[longest + 1 + number] - probability[reference]
         middle, spread = float(change.mean()), float(change.std(ddof=1)) if len(change) > 1 else 0.0
-        with_ = min(max(without + middle, 0.0), 1.0)
-        results.append(Rollout(without, with_, middle, middle - Z90 * spread, middle + Z90 * spread))
+        # A probability stays one: the change and its interval are cut where "with" would leave [0, 1].
+        low, middle, high = (
+            min(max(value, -without), 1.0 - without) for value in (middle - Z90 * spread, middle, middle + Z90 * spread)
+        )
+        results.append(Rollout(without, without + middle, middle, low, high))
     return results

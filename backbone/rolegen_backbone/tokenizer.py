@@ -42,6 +42,7 @@ class SemanticIds:
             residual = residual - means.cluster_centers_[means.labels_]
         prefix = np.stack(columns, axis=1)
         _, group = np.unique(prefix, axis=0, return_inverse=True)
+        group = group.ravel()  # numpy 2.0 returns it as a column
         order = np.argsort(group, kind="stable")
         begin = np.r_[0, np.flatnonzero(np.diff(group[order])) + 1]
         digit = np.empty(len(group), np.int64)

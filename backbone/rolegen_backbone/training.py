@@ -13,6 +13,7 @@ Every epoch ends in a checkpoint (safetensors and JSON); an interrupted training
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -80,7 +81,8 @@ class Trained:
     """slope and intercept on the mean logit"""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain values; what could not be measured is None, since JSON knows no NaN."""
+        return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(self).items()}
 
 
 def prepare(

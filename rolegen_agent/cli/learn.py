@@ -35,8 +35,11 @@ def train(
     table.add_row("returns learnt from", f"{report['returns']:,} and {report['validation_returns']:,} to validate")
     table.add_row("best epoch", f"{report['best_epoch']} of {report['epochs']}")
     with_, without = report["validation_loss"], report["validation_loss_without_candidates"]
-    table.add_row("validation loss", f"{with_:.4f} nats an item with reasoned candidates, {without:.4f} without")
-    table.add_row("outcome head", f"AUC {report['outcome_auc']:.3f}, calibration error {report['outcome_ece']:.3f}")
+    if with_ is not None and without is not None:
+        table.add_row("validation loss", f"{with_:.4f} nats an item with reasoned candidates, {without:.4f} without")
+    if report["outcome_auc"] is not None:
+        auc, error = report["outcome_auc"], report["outcome_ece"]
+        table.add_row("outcome head", f"AUC {auc:.3f}, calibration error {error:.3f}, on later decisions")
     out.print(table)
     out.print(f"{folder}; next: rolegen awaken --at {at}", markup=False, soft_wrap=True)
 

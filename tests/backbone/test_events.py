@@ -106,3 +106,27 @@ def test_a_log_without_orders_has_no_baskets() -> None:
     baskets = Baskets.of(log_of([Row("a", "x", 10, "view")], ["x"]))
     assert len(baskets) == 0
     assert baskets.start.tolist() == [0]
+
+
+def test_a_basket_refunded_whole_is_no_net_order() -> None:
+    """Line by line: a refund counts against the latest earlier order of the item, and only within the days asked for."""
+    rows = [
+        ("u", "a", 10, "order", 2.0),
+        ("u", "b", 10, "order", 1.0),
+        ("u", "a", 12, "refund", 2.0),  # b is kept, so day 10 stands
+        ("u", "a", 20, "order", 3.0),
+        ("u", "a", 22, "refund", 3.0),  # the whole of day 20 came back
+        ("u", "a", 30, "order", 3.0),
+        ("u", "a", 31, "refund", 1.0),  # two of three are kept
+        ("u", "a", 40, "order", 1.0),
+        ("u", "a", 90, "refund", 1.0),  # too late to be looked at
+    ]
+    frame = pl.DataFrame(
+        [
+            {"event": n, "user": u, "item": i, "time": datetime.fromtimestamp(day * DAY, UTC), "behaviour": b,
+             "quantity": q, "price": 1.0}
+            for n, (u, i, day, b, q) in enumerate(rows)
+        ]
+    )  # fmt: skip
+    log = EventLog.from_frame(frame, np.array(["a", "b"]))
+    assert Baskets.of(log).kept(log, within_days=30).tolist() == [True, False, True, True]

@@ -43,7 +43,7 @@ def of(pool: Pool, item: str, name: str) -> float:
 
 @pytest.fixture(scope="module")
 def pool() -> Pool:
-    return make(ROWS).pool(0, TODAY * DAY)
+    return make(ROWS).pool(0, TODAY * DAY, np.arange(len(ITEM_IDS)))  # with items that nothing else brings in
 
 
 @pytest.mark.parametrize(

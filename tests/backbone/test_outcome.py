@@ -13,8 +13,8 @@ from rolegen_backbone.events import DAY, ORDER, Baskets
 from rolegen_backbone.examples import NO_HINT, Collator, Spells, spells
 from rolegen_backbone.features import Features
 from rolegen_backbone.model import UNKNOWN_ITEM
-from rolegen_backbone.rollout import Rollout, encode_events, intervention_behaviour, rollout
 from rolegen_backbone.outcome_training import calibration_error
+from rolegen_backbone.rollout import Rollout, encode_events, intervention_behaviour, rollout
 
 from .conftest import CUT, ITEMS, TODAY, Row, Toy, at_day, item_ids, log_of, shop_rows, toy_model
 
