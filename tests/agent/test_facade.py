@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+import torch
 
 import rolegen_prompts
 from rolegen_agent.facade import RoleGen
@@ -212,6 +213,7 @@ def test_nothing_from_the_decision_date_on_reaches_decision_prompt_or_artefact(t
     with RoleGen.open(planted) as shop:
         assert shop.ingest().kept > 73_611  # the marker is in the store
         assert MARKER in pl.read_parquet(shop.project.items)["title"].str.join("\n").item()
+        torch.set_num_threads(1)  # as the training that it is compared with
         folder = shop.train(AT, force=True)
         assert list(shop.dormant(AT)["user"].head(24)) == users
         shop.awaken(users, AT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -11,18 +12,29 @@ import pytest
 from tests.support.snippets import Step, read, steps
 
 MINUTES = 10
+SMALL = {"EPOCHS": "1", "MAX_RETURNS": "600", "MAX_HINTS": "60", "MAX_SPELLS": "600"}
+"""a training of seconds: what is tested is that the page's commands work, not what they reach"""
 
 
 @pytest.mark.slow
 def test_every_block_of_the_readme_runs(root: Path, python: str, tmp_path: Path) -> None:
     rolegen = Path(python).parent / "rolegen"
     targets = set(re.findall(r"^([\w-]+):", (root / "Makefile").read_text(encoding="utf-8"), re.M))
+    environment = os.environ | {f"ROLEGEN_BACKBONE__{key}": value for key, value in SMALL.items()}
     for step in read(root / "README.md"):
         if step.kind == "target":
             assert step.text in targets, f"README.md:{step.line}: the Makefile has no target {step.text!r}"
             continue
         command = [python, "-c", step.text] if step.kind == "program" else [str(rolegen), *step.arguments()]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60 * MINUTES)
+        done = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60 * MINUTES,
+        )
         assert done.returncode == 0, f"README.md:{step.line}: {step.text}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
 
 
