@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -63,6 +64,8 @@ def train(project: Project, at: datetime, *, progress: Progress, force: bool = F
     from rolegen_backbone.events import EventLog
     from rolegen_backbone.training import TrainConfig
 
+    from .backbone_tool import use_threads
+
     project.require_store()
     folder = project.artefacts(at)
     settings, horizon = project.settings.backbone, project.settings.slate.horizon_days
@@ -106,6 +109,8 @@ def train(project: Project, at: datetime, *, progress: Progress, force: bool = F
     progress("evidence", 1, 2)
     ids = items["item"].to_numpy().astype(str)
     log = EventLog.from_frame(events.filter(pl.col("item").is_in(items["item"].implode())), ids)
+    # A process that has decided before left torch on one thread; the number of threads shapes the last bits of a model.
+    use_threads(os.cpu_count() or 1)
     hints = _Hints(project, events, items, earlier, log, progress)
     TrainedBackbone.fit(
         items,

@@ -116,6 +116,10 @@ def awaken(
                 under_way.add(pool.submit(decide, graph, user, at, decision_id(run, user, at)))
             if not under_way:
                 break
+            if halted.is_set():
+                under_way = {future for future in under_way if not future.cancel()}  # those that have not begun
+                if not under_way:
+                    break
             ready, under_way = wait(under_way, return_when=FIRST_COMPLETED)
             for future in ready:
                 if (failed := future.exception()) is not None:

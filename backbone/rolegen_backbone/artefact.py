@@ -27,7 +27,7 @@ from .events import DAY, Baskets, EventLog, seconds
 from .examples import Collator, Decision, Hint
 from .features import Features
 from .model import Backbone, BackboneConfig
-from .rollout import Rollout, rollout
+from .rollout import Rollout, intervention_behaviour, rollout
 from .tokenizer import SemanticIds
 from .training import Hints, Progress, TrainConfig, train
 from .trie import Trie
@@ -58,6 +58,7 @@ class TrainedBackbone:
         self.features = Features(log, items["price"].cast(pl.Float32).fill_null(float("nan")).to_numpy())
         self.collate = Collator(log, model.config.history)
         self._alive: tuple[bytes, list[torch.Tensor]] | None = None
+        self._shown = intervention_behaviour(log)
 
     @classmethod
     def fit(
@@ -217,6 +218,7 @@ class TrainedBackbone:
             self.model,
             self.collate,
             self.platt,
+            self._shown,
             user=decision.user,
             at=decision.at,
             feature=decision.pool.user,

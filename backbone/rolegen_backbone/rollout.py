@@ -36,8 +36,8 @@ class Rollout:
 
 def intervention_behaviour(log: EventLog) -> int:
     """The weakest behaviour that the log knows: what showing an item would leave behind."""
-    known = np.unique(log.behaviour)
-    return min((int(code) for code in known if code <= ORDER), default=ORDER)
+    known = log.behaviour[log.behaviour <= ORDER]
+    return int(known.min()) if len(known) else ORDER
 
 
 def encode_events(
@@ -73,6 +73,7 @@ def rollout(
     model: Backbone,
     collate: Collator,
     platt: tuple[float, float],
+    code: int,
     *,
     user: int,
     at: int,
@@ -81,9 +82,8 @@ def rollout(
 ) -> list[Rollout]:
     """One :class:`Rollout` for each path of item indices, all in one batch.
 
-    ``feature`` (len(USER_FEATURES),) are the facts at the decision; they are the same with and without.
+    ``code`` is the inserted behaviour, see :func:`intervention_behaviour`; ``feature`` (len(USER_FEATURES),) are the facts at the decision; they are the same with and without.
     """
-    code = intervention_behaviour(collate.log)
     orders_only = BEHAVIOURS[code] == "order"
     longest = max((len(path) for path in paths), default=0)
     # Row 0 is the untouched trajectory; rows 1 … longest are "some item" in as many steps.

@@ -98,7 +98,16 @@ def probabilities(toy: Toy, appended: list[list[tuple[int, int]]], user: int, pl
 
 def roll(toy: Toy, user: int, paths: list[list[int]], platt: tuple[float, float] = (0.7, -0.2)) -> list[Rollout]:
     feature = toy.features.user(user, CUT * DAY)
-    return rollout(toy.model, toy.collate, platt, user=user, at=CUT * DAY, feature=feature, paths=paths)
+    return rollout(
+        toy.model,
+        toy.collate,
+        platt,
+        intervention_behaviour(toy.features.log),
+        user=user,
+        at=CUT * DAY,
+        feature=feature,
+        paths=paths,
+    )
 
 
 @pytest.fixture(scope="module")
