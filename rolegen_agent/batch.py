@@ -112,7 +112,8 @@ def awaken(
                 if user is None:
                     exhausted = True
                     break
-                memory.begin(run, user, at)
+                if assembly.client is not None:
+                    memory.begin(run, user, at)  # so that the calls of a killed decision have an owner
                 under_way.add(pool.submit(decide, graph, user, at, decision_id(run, user, at)))
             if not under_way:
                 break

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -74,6 +75,8 @@ class TextCatalogue:
         self._words.fit(market.items if blank else texts)
         self._chars.fit(market.items if blank else texts)
         self._index = sparse.csr_matrix(self._vectors(texts).T)
+        # Decisions ask for the same titles over and over.
+        self._similar = lru_cache(maxsize=4096)(self._search_text)
 
     def available(self, item: str, at: datetime) -> bool:
         """Whether the item can be bought at ``at``, as far as is known before it."""
@@ -101,10 +104,10 @@ class TextCatalogue:
         search = _Search(
             self._market, self.in_stock(at), self._market.as_of(at).recent, self._category_code, self._threshold
         )
-        similar = sparse.csr_matrix(self._vectors([_clean(spec.text) for _, _, spec in specs]) @ self._index)
+        similar = [self._similar(_clean(spec.text)) for _, _, spec in specs]
         taken: set[int] = set()
         return tuple(
-            self._candidate(number, step, spec, similar, row, search, taken, at)
+            self._candidate(number, step, spec, similar[row], search, taken, at)
             for row, (number, step, spec) in enumerate(specs)
         )
 
@@ -113,15 +116,13 @@ class TextCatalogue:
         path: int,
         step: int,
         spec: ItemSpec,
-        similar: sparse.csr_matrix,
-        row: int,
+        similar: tuple[Ints, npt.NDArray[np.float64]],
         search: _Search,
         taken: set[int],
         at: datetime,
     ) -> Candidate:
         if spec.text.strip():
-            a, b = similar.indptr[row], similar.indptr[row + 1]
-            codes, scores = similar.indices[a:b].astype(np.int64), np.minimum(similar.data[a:b].astype(np.float64), 1)
+            codes, scores = similar
         else:
             codes, scores = np.arange(len(self._market.items)), np.ones(len(self._market.items))
         for relaxed in ((), ("price",), ("price", "category")):
@@ -144,6 +145,11 @@ class TextCatalogue:
                 )
         reason = search.rejection(spec, codes, scores, taken)
         return Candidate(path=path, step=step, role=spec.role, spec=spec, fate="rejected", reason=reason)
+
+    def _search_text(self, text: str) -> tuple[Ints, npt.NDArray[np.float64]]:
+        """Codes and cosine similarities of all items that share anything with ``text``."""
+        row = sparse.csr_matrix(self._vectors([text]) @ self._index)
+        return row.indices.astype(np.int64), np.minimum(row.data.astype(np.float64), 1)
 
     def _vectors(self, texts: list[str]) -> sparse.csr_matrix:
         words, chars = self._words.transform(texts), self._chars.transform(texts)

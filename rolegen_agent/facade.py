@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,9 @@ from rolegen_errors import InputError
 
 from .project import Project, open_project, parse_date
 
+Progress = Callable[[str, int, int], None]
+"""stage, done, total"""
+
 if TYPE_CHECKING:
     import polars as pl
     from langchain_core.language_models import BaseChatModel
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
 
     from rolegen_graphs.words import Decision
 
-    from .artefacts import Progress
     from .assembly import Assembly
     from .batch import AwakenReport
     from .ingest.report import IngestReport
@@ -40,9 +42,17 @@ class RoleGen:
         ``with RoleGen.open("shop") as shop: shop.awaken(["13085"], "2011-09-01")``
     """
 
-    def __init__(self, project: Project, *, chat: BaseChatModel | None = None, model: str | None = None) -> None:
+    def __init__(
+        self,
+        project: Project,
+        *,
+        overrides: Mapping[str, Mapping[str, object]] | None = None,
+        chat: BaseChatModel | None = None,
+        model: str | None = None,
+    ) -> None:
         self.project = project
         self._chat, self._model = chat, model
+        self.overrides = overrides
         self._assemblies: dict[datetime, Assembly] = {}
 
     @classmethod
@@ -60,7 +70,7 @@ class RoleGen:
             overrides: section -> key -> value, stronger than the project file and the environment.
             chat: any langchain-core chat model; the loop then reasons with it. ``model`` names it in traces.
         """
-        return cls(open_project(path, overrides=overrides), chat=chat, model=model)
+        return cls(open_project(path, overrides=overrides), overrides=overrides, chat=chat, model=model)
 
     def __enter__(self) -> Self:
         return self
@@ -147,7 +157,8 @@ class RoleGen:
             self.memory,
             users,
             moment(at),
-            workers=settings.llm.concurrency if thinking else 2,
+            # Without an LLM nobody waits for anything, and threads would only fight over the interpreter: see processes.py.
+            workers=settings.llm.concurrency if thinking else 1,
             checkpoints=self._checkpoints() if thinking or settings.memory.keep_checkpoints else None,
             keep_checkpoints=settings.memory.keep_checkpoints,
             progress=lambda done, total: progress("awaken", done, total),

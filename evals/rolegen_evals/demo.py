@@ -18,6 +18,7 @@ import polars as pl
 
 from rolegen_agent.facade import RoleGen
 from rolegen_agent.outcomes import outcomes_of
+from rolegen_agent.processes import awaken_in_processes
 from rolegen_agent.project import write_project_file
 from rolegen_agent.report.words import Fact, Figure, Metric, Report, System, reasoner_words
 from rolegen_graphs.keys import decision_id
@@ -110,7 +111,7 @@ def run_demo(
     shop.train(at, progress=progress)
     dormant = shop.dormant(at)
     users = dormant["user"].to_list()[:: 20 if quick else 1]
-    awakened = shop.awaken(users, at, progress=progress, stop=stop)
+    awakened = awaken_in_processes(shop, users, at, progress=progress, stop=stop or Event())
     if awakened.stopped:
         raise KeyboardInterrupt
     memory, run = shop.memory, awakened.run

@@ -13,6 +13,7 @@ from rich.text import Text
 from rolegen_errors import ProjectError
 
 from ..facade import RoleGen
+from ..processes import awaken_in_processes
 from ..report.words import reasoner_words
 from .options import AtOption, JsonOption, ProjectOption
 from .show import as_json, bars, err, out, stop_on_interrupt
@@ -42,7 +43,7 @@ def awaken(
         if shop.project.settings.reasoner.kind == "llm":
             _before_llm(shop, len(chosen), ask=not yes and not json and err.is_terminal)
         with bars() as progress, stop_on_interrupt() as stop:
-            report = shop.awaken(chosen, at, progress=progress, stop=stop)
+            report = awaken_in_processes(shop, chosen, at, progress=progress, stop=stop)
     if json:
         as_json(asdict(report))
     else:

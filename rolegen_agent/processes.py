@@ -1,0 +1,98 @@
+"""Decisions in several processes: without an LLM the loop is bound by Python, which threads cannot share.
+
+Each worker opens the project for itself and writes to the same memory. A worker ignores Ctrl-C: the caller stops handing
+out work, and what is under way is finished and kept.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import replace
+from datetime import datetime
+from multiprocessing import get_context
+from pathlib import Path
+from threading import Event
+
+from .batch import AwakenReport
+from .facade import Progress, RoleGen, moment
+
+CHUNK = 64
+"""users handed to a worker at a time"""
+
+_shop: RoleGen | None = None
+"""the worker's own project; None in the caller"""
+
+
+def awaken_in_processes(
+    shop: RoleGen,
+    users: Sequence[str],
+    at: datetime | str,
+    *,
+    progress: Progress,
+    stop: Event,
+    processes: int | None = None,
+) -> AwakenReport:
+    """As :meth:`RoleGen.awaken`, on all cores where that helps: many users and no LLM to wait for.
+
+    Call it from a program whose main module may be imported again (``if __name__ == "__main__":``), since workers are
+    spawned. ``processes`` None takes one for each core, at most four.
+    """
+    started, when = time.perf_counter(), moment(at)
+    assembly, wanted = shop.assembly(when), list(dict.fromkeys(users))
+    finished = {user for user, then in shop.memory.finished(assembly.settings.run) if then == when}
+    todo = [user for user in wanted if user not in finished]
+    count, decided = processes or min(os.cpu_count() or 1, 4), 0
+    if assembly.client is None and count > 1 and len(todo) >= 2 * CHUNK:
+        earlier = len(wanted) - len(todo)
+        decided = _spread(shop, todo, when, count, lambda done: progress("awaken", earlier + done, len(wanted)), stop)
+    report = shop.awaken(wanted, when, progress=progress, stop=stop)
+    return replace(
+        report,
+        earlier=report.earlier - decided,
+        decided=report.decided + decided,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _spread(
+    shop: RoleGen, users: Sequence[str], at: datetime, processes: int, progress: Callable[[int], None], stop: Event
+) -> int:
+    """Decisions made. The first error of a worker is raised after what is under way has ended."""
+    chunks = iter([users[low : low + CHUNK] for low in range(0, len(users), CHUNK)])
+    done, error = 0, None
+    under_way: set[Future[int]] = set()
+    # Spawned, not forked: a fork would copy locks of torch's and the database's threads in whatever state they are.
+    with ProcessPoolExecutor(processes, get_context("spawn"), _open, (shop.project.root, shop.overrides)) as pool:
+        while True:
+            while error is None and not stop.is_set() and len(under_way) < processes + 1:
+                chunk = next(chunks, None)
+                if chunk is None:
+                    break
+                under_way.add(pool.submit(_decide, chunk, at))
+            if not under_way:
+                break
+            ready, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+            for future in ready:
+                error = error or future.exception()
+                if future.exception() is None:
+                    done += future.result()
+                    progress(done)
+    if error is not None:
+        raise error
+    return done
+
+
+def _open(root: Path, overrides: Mapping[str, Mapping[str, object]] | None) -> None:
+    global _shop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _shop = RoleGen.open(root, overrides=overrides)
+
+
+def _decide(users: Sequence[str], at: datetime) -> int:
+    if _shop is None:
+        raise RuntimeError("the worker was not opened")
+    return _shop.awaken(users, at).decided
