@@ -97,7 +97,7 @@ class ReasonerSettings(Section):
     paths: int = Field(4, ge=1, description="counterfactual paths per round")
     prompts: str | None = Field(None, description="folder of prompts that override the shipped ones")
     think: Literal["always", "uncertain"] = Field(
-        "uncertain", description='"always" reasons for everybody; "uncertain" only where the backbone is not sure'
+        "always", description='"always" reasons for everybody; "uncertain" only where the backbone is not sure'
     )
     max_events: int = Field(60, ge=1, description="events of a trajectory that are shown to the reasoner")
 
