@@ -53,7 +53,7 @@ class TrainConfig:
     """only returns of the last so many days are trained on: a shop forgets"""
     validation_days: int = 60
     max_returns: int = 24_000
-    """the latest returns are kept, so that training time has a bound on any log"""
+    """the latest returns before the validation window are kept, and as many in it: a bound on training time"""
     max_hints: int = 1_500
     max_spells: int = 12_000
     unknown_item: float = 0.05
@@ -101,7 +101,12 @@ def prepare(
         last_day=last_day,
         seed=config.seed,
     )
-    order = np.argsort(day, kind="stable")[-config.max_returns :]
+    order = np.argsort(day, kind="stable")
+    # The order, not the decision, must lie before the window: a target inside it would be seen by stage 1.
+    cut = last_day - config.validation_days
+    before = order[baskets.day[basket[order]] < cut][-config.max_returns :]
+    inside = order[day[order] >= cut][-config.max_returns :]
+    order = np.r_[before, inside]
     decisions = []
     for done, k in enumerate(order):
         user, at = int(baskets.user[basket[k]]), int(day[k]) * DAY
@@ -113,11 +118,7 @@ def prepare(
         if done % 500 == 0:
             progress("features", done, len(order))
     progress("features", len(order), len(order))
-    # The order, not the decision, must lie before the window: a target inside it would be seen by stage 1.
-    ordered = baskets.day[basket[order]]
-    cut = last_day - config.validation_days
-    train = [d for d, o in zip(decisions, ordered, strict=True) if o < cut]
-    validation = [d for d in decisions if d.at // DAY >= cut]
+    train, validation = decisions[: len(before)], decisions[len(before) :]
     if not train or not validation:
         raise InputError(
             f"the log has too few returning users to train on ({len(train)} before, {len(validation)} in the last {config.validation_days} days)",
