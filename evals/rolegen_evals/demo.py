@@ -107,8 +107,15 @@ def run_demo(
     if not (folder / "rolegen.toml").exists():
         write_project_file(folder, preset="online_retail_ii", currency="GBP")
     shop = RoleGen.open(folder, overrides={"backbone": QUICK} if quick else None)
-    ingested = shop.ingest(progress=progress)
-    shop.train(at, progress=progress)
+
+    def watched(stage: str, done: int, total: int) -> None:
+        """A batch of decisions ends by itself when asked to; ingestion and training are left here and resumed later."""
+        progress(stage, done, total)
+        if stop is not None and stop.is_set():
+            raise KeyboardInterrupt
+
+    ingested = shop.ingest(progress=watched)
+    shop.train(at, progress=watched)
     dormant = shop.dormant(at)
     users = dormant["user"].to_list()[:: 20 if quick else 1]
     awakened = awaken_in_processes(shop, users, at, progress=progress, stop=stop or Event())

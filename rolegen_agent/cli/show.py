@@ -46,7 +46,7 @@ def stop_on_interrupt() -> Iterator[Event]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        err.print("stopping after the decisions under way (Ctrl-C again to stop at once)")
+        err.print("stopping after what is under way (Ctrl-C again to stop at once)")
 
     before = signal.signal(signal.SIGINT, ask)
     try:

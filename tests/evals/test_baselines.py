@@ -135,9 +135,9 @@ def test_refunds_undo_the_earliest_orders_of_the_horizon() -> None:
 
 
 def test_a_time_without_a_zone_is_refused() -> None:
-    with pytest.raises(InputError, match="no time ?zone"):
+    with pytest.raises(InputError, match=r"no time ?zone"):
         popularity(log(order("u", "mug", -1)), AT.replace(tzinfo=None), ["u"], 1)
-    with pytest.raises(InputError, match="no time ?zone"):
+    with pytest.raises(InputError, match=r"no time ?zone"):
         first_order_baskets(log(order("u", "mug", 1)), AT.replace(tzinfo=None), 30, ["u"])
 
 
