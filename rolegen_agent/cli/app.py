@@ -51,6 +51,3 @@ def main() -> None:
         err.print("error: ", style="bold red", end="")
         err.print(str(error), markup=False, soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        err.print("stopped; the same command goes on from here", style="bold")
-        sys.exit(130)

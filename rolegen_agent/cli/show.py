@@ -34,7 +34,11 @@ def bars() -> Iterator[Bars]:
     """Progress bars on stderr."""
     columns = (TextColumn("{task.description:>12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err, disable=not sys.stderr.isatty()) as progress:
-        yield Bars(progress)
+        try:
+            yield Bars(progress)
+        except KeyboardInterrupt:  # typer ends with exit code 130, but says nothing
+            progress.console.print("stopped; the same command goes on from here", style="bold")
+            raise
 
 
 @contextmanager
