@@ -1,17 +1,19 @@
-"""A trained backbone on disk and in use: build, save, load, rank and roll out.
+"""A trained backbone on disk and in use: build, save, load, extend, rank and roll out.
 
-The folder holds ``backbone.safetensors`` (weights), ``content.safetensors`` (item embedding), ``semantic_ids.*``,
-``items.parquet`` (the catalogue as of the cut) and ``backbone.json`` (sizes, training report, the cut). Nothing is
-pickled. Everything in it was learnt strictly before ``as_of``; using it for an earlier decision is refused.
+The folder holds ``backbone.safetensors`` (weights), ``content.safetensors`` (item embedding) and ``item_encoder.*`` (the
+map behind it), ``semantic_ids.*``, ``items.parquet`` (the catalogue as of the cut) and ``backbone.json`` (sizes, training
+report, the cut). Nothing is pickled. Everything in it was learnt strictly before ``as_of``; using it for an earlier decision is refused.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,17 +24,18 @@ from safetensors.torch import load_file, save_file
 from rolegen_errors import FutureError, InputError, ProjectError
 
 from .decoding import Decoded, beam_search
-from .embedding import item_embedding
-from .events import DAY, Baskets, EventLog, seconds
+from .distributed import joined
+from .events import DAY, Baskets, EventLog, Ints, seconds
 from .examples import Collator, Decision, Hint
 from .features import Features
+from .item_space import ItemSpace
 from .model import Backbone, BackboneConfig
-from .rollout import Rollout, intervention_behaviour, rollout
-from .tokenizer import SemanticIds
+from .rollout import Question, Rollout, intervention_behaviour, rollout
+from .text_encoder import TextEncoder
 from .training import Hints, Progress, TrainConfig, train
 from .trie import Trie
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -44,18 +47,31 @@ class Sizes:
     history: int = 64
     levels: int = 3
     codebook: int = 64
+    quantiser: str = "balanced"
+    """one of ``quantisers.QUANTISERS``"""
     use_decoder: bool = True
-    use_pool: bool = True
+    use_dense: bool = False
+    use_own: bool = True
+    use_market: bool = True
 
 
 class TrainedBackbone:
     """A backbone with the log that it reads decisions from. Safe to share between threads."""
 
     def __init__(
-        self, model: Backbone, items: pl.DataFrame, log: EventLog, as_of: datetime, platt: tuple[float, float]
+        self,
+        model: Backbone,
+        space: ItemSpace,
+        log: EventLog,
+        as_of: datetime,
+        platt: tuple[float, float],
+        manifest: Mapping[str, Any],
     ) -> None:
-        self.model, self.items, self.log, self.as_of, self.platt = model.eval(), items, log, as_of, platt
-        self.features = Features(log, items["price"].cast(pl.Float32).fill_null(float("nan")).to_numpy())
+        """``manifest`` is what ``backbone.json`` says of the training; a training under way has none yet."""
+        self.model, self.space, self.log, self.as_of, self.platt = model.eval(), space, log, as_of, platt
+        self.items, self.manifest = space.items, manifest
+        price = self.items["price"].cast(pl.Float32).fill_null(float("nan")).to_numpy()
+        self.features = Features(log, price, space.text)
         self.collate = Collator(log, model.config.history)
         self._alive: tuple[bytes, list[torch.Tensor]] | None = None
         self._shown = intervention_behaviour(log)
@@ -73,41 +89,46 @@ class TrainedBackbone:
         folder: Path,
         hints: Hints,
         progress: Progress,
+        encoder: TextEncoder | None = None,
     ) -> TrainedBackbone:
         """Train from scratch on a log that ends before ``as_of`` and save to ``folder``; resumes a training stopped there.
+
+        Under ``torchrun``, every process calls this within :func:`~rolegen_backbone.distributed.join`, with the same folder.
 
         Args:
             items: ``item, title, category, price`` of all items first seen before ``as_of``, sorted by item.
             roles: number of role codes that hints may carry.
+            encoder: embeds the items' texts in place of TF-IDF; any ``Embeddings`` of langchain-core will do.
         """
         if len(log) and int(log.time.max()) >= seconds(as_of):
             raise FutureError(f"the log holds events at or after {as_of.isoformat()}", fix="read it with until=as_of")
         folder.mkdir(parents=True, exist_ok=True)
-        price = items["price"].cast(pl.Float32).fill_null(float("nan")).to_numpy()
-        content = item_embedding(
-            items["title"].fill_null("").to_list(),
-            items["category"].to_list(),
-            price,
+        space = ItemSpace.fit(
+            items,
             Baskets.of(log),
+            levels=sizes.levels,
+            codebook=sizes.codebook,
+            quantiser=sizes.quantiser,
+            encoder=encoder,
             seed=config.seed,
         )
-        ids = SemanticIds.fit(content, levels=sizes.levels, codebook=sizes.codebook, seed=config.seed)
         choices = asdict(sizes)
-        del choices["levels"], choices["codebook"]
-        shape = BackboneConfig(items=len(items), content=content.shape[1], sizes=ids.sizes, roles=roles, **choices)
+        del choices["levels"], choices["codebook"], choices["quantiser"]
+        shape = BackboneConfig(
+            items=len(items), content=space.content.shape[1], sizes=space.ids.sizes, roles=roles, **choices
+        )
         torch.manual_seed(config.seed)
-        model = Backbone(shape, torch.from_numpy(content), torch.from_numpy(ids.codes), Trie(ids.codes, ids.sizes))
-        self = cls(model, items, log, as_of, (1.0, 0.0))
+        model = _model(shape, space)
+        self = cls(model, space, log, as_of, (1.0, 0.0), {})
+        group = joined()
         report = train(
             model, log, self.features, config, folder, last_day=seconds(as_of) // DAY, hints=hints, progress=progress
         )
+        if report is None:  # the first process ends the training and saves it
+            group.wait()
+            return cls.load(folder, log, encoder=encoder)
         self.platt = report.platt
-        (folder / "backbone.json").unlink(missing_ok=True)  # an earlier training's, over files that change now
-        ids.save(folder)
-        items.write_parquet(folder / "items.parquet")
-        save_file({"content": torch.from_numpy(content)}, folder / "content.safetensors")
-        save_file({name: t.contiguous() for name, t in model.state_dict().items()}, folder / "backbone.safetensors")
-        manifest = {
+        self.manifest = {
             "format": FORMAT,
             "as_of": as_of.isoformat(),
             "model": shape.to_json(),
@@ -116,20 +137,36 @@ class TrainedBackbone:
             "report": report.to_json(),
             "parameters": sum(p.numel() for p in model.parameters()),
         }
-        part = folder / "backbone.json.part"
-        part.write_text(json.dumps(manifest, indent=1))
-        part.replace(folder / "backbone.json")  # written last: its presence says that training ended
+        self.save(folder)
         for name in ("resume.safetensors", "best.safetensors"):
             (folder / name).unlink(missing_ok=True)
+        if config.refit:
+            shutil.rmtree(folder / "refit")
         model.eval()
+        group.wait()
         return self
 
+    def save(self, folder: Path) -> None:
+        """Write everything to ``folder``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "backbone.json").unlink(missing_ok=True)  # an earlier training's, over files that change now
+        self.space.save(folder)
+        weights = {name: t.contiguous() for name, t in self.model.state_dict().items()}
+        save_file(weights, folder / "backbone.safetensors")
+        part = folder / "backbone.json.part"
+        part.write_text(json.dumps(self.manifest, indent=1))
+        part.replace(folder / "backbone.json")  # written last: its presence says that training ended
+
     @classmethod
-    def load(cls, folder: Path, log: EventLog) -> TrainedBackbone:
-        """Read what :meth:`fit` saved; ``log`` may go on after the training's cut, but over the same items.
+    def load(cls, folder: Path, log: EventLog, *, encoder: TextEncoder | None = None) -> TrainedBackbone:
+        """Read what :meth:`save` wrote; ``log`` may go on after the training's cut, but over the same items.
+
+        Args:
+            encoder: the text encoder of the training, if it was not TF-IDF; only needed to :meth:`extend`.
 
         Raises:
-            ProjectError: no finished training, one of a format that this version does not read, or of other items.
+            ProjectError: no finished training, one of a format that this version does not read, or of other items or
+                texts.
         """
         path = folder / "backbone.json"
         if not path.exists():
@@ -141,30 +178,42 @@ class TrainedBackbone:
                 where=str(path),
                 fix="run `rolegen train` again",
             )
-        items = pl.read_parquet(folder / "items.parquet")
-        if log.items.tolist() != items["item"].to_list():
+        space = ItemSpace.load(folder, encoder)
+        if log.items.tolist() != space.items["item"].to_list():
             raise ProjectError(
                 "the log was read over other items than the backbone was trained on",
                 where=str(folder / "items.parquet"),
                 fix="read the log with the items of that file, or run `rolegen train` again",
             )
-        ids = SemanticIds.load(folder)
-        content = load_file(folder / "content.safetensors")["content"]
-        model = Backbone(
-            BackboneConfig.from_json(manifest["model"]),
-            content,
-            torch.from_numpy(ids.codes),
-            Trie(ids.codes, ids.sizes),
-        )
+        model = _model(BackboneConfig.from_json(manifest["model"]), space)
         model.load_state_dict(load_file(folder / "backbone.safetensors"), strict=True)
         slope, intercept = manifest["report"]["platt"]
-        return cls(
-            model,
-            items,
-            log,
-            datetime.fromisoformat(manifest["as_of"]),
-            (slope, intercept),
-        )
+        return cls(model, space, log, datetime.fromisoformat(manifest["as_of"]), (slope, intercept), manifest)
+
+    def extend(self, items: pl.DataFrame, log: EventLog, *, until: datetime | None = None) -> TrainedBackbone:
+        """The same weights over a larger catalogue: items that appeared after the training can be ranked too.
+
+        Every item keeps its id and embedding; new ones are embedded by the stored map and get free ids near their place.
+
+        Args:
+            items: ``item, title, category, price`` of all items, old and new, sorted by item.
+            log: over the same items; it may go on after the training's cut.
+            until: learn from which baskets strictly before it held the new items; without it they are as good as unsold.
+                Decisions before it are refused from then on.
+
+        Raises:
+            InputError: ``items`` lacks one of the training, is not sorted, or is not what ``log`` was read over.
+            ProjectError: no id is free near a new item, or its text needs an encoder that is not at hand.
+        """
+        if log.items.tolist() != items["item"].to_list():
+            raise InputError("the log was read over other items", fix="read it with the items that are passed")
+        day = None if until is None else seconds(until) // DAY
+        space, source = self.space.extend(items, Baskets.of(log), before_day=day)
+        model = _model(replace(self.model.config, items=len(items)), space)
+        model.load_state_dict(_spread(self.model.state_dict(), model.state_dict(), source), strict=True)
+        as_of = self.as_of if until is None else max(self.as_of, until)
+        manifest = {**self.manifest, "as_of": as_of.isoformat(), "model": model.config.to_json()}
+        return TrainedBackbone(model, space, log, as_of, self.platt, manifest)
 
     def decision(self, user: str, at: datetime, hint: Hint) -> Decision:
         """What the model may see of a user at a time.
@@ -191,9 +240,21 @@ class TrainedBackbone:
 
     @torch.no_grad()
     def rank(
-        self, decisions: Sequence[Decision], available: npt.NDArray[np.bool_], *, size: int, beam: int = 50
+        self,
+        decisions: Sequence[Decision],
+        available: npt.NDArray[np.bool_],
+        *,
+        size: int,
+        beam: int = 50,
+        without: Sequence[Ints] | None = None,
     ) -> Decoded:
-        """The best ``size`` available items of each decision; ``available`` is (I,)."""
+        """The best ``size`` available items of each decision.
+
+        Args:
+            available: (I,) items in stock.
+            beam: prefixes that the search keeps.
+            without: for each decision items that must not come out, by whatever rule: such as all that the user owns.
+        """
         batch = self.collate.batch(decisions)
         encoded = self.model.encode(batch)
         mixture = self.model.mix(batch, encoded)
@@ -201,26 +262,56 @@ class TrainedBackbone:
         key, known = np.packbits(available).tobytes(), self._alive
         alive = known[1] if known and known[0] == key else self.model.trie.alive(available)
         self._alive = (key, alive)
-        return beam_search(
+        # A rule of one user's own would cost a table of open prefixes each; a longer search costs less, and is as exact.
+        longer = min(size + max((len(items) for items in without or ()), default=0), max(int(available.sum()), 1))
+        found = beam_search(
             self.model,
-            batch,
             encoded,
             mixture,
             alive=alive,
             available=torch.from_numpy(available),
-            size=size,
-            beam=beam,
+            size=longer,
+            beam=max(beam, longer),
         )
+        return found if without is None else found.without(without, size)
 
     def roll(self, decision: Decision, paths: Sequence[Sequence[int]]) -> list[Rollout]:
         """The effect of each path of item indices for one decision."""
-        return rollout(
-            self.model,
-            self.collate,
-            self.platt,
-            self._shown,
-            user=decision.user,
-            at=decision.at,
-            feature=decision.pool.user,
-            paths=paths,
-        )
+        return self.roll_many([decision], [paths])[0]
+
+    def roll_many(self, decisions: Sequence[Decision], paths: Sequence[Sequence[Sequence[int]]]) -> list[list[Rollout]]:
+        """The effect of each path of each decision, computed together; ``paths[n]`` are those of ``decisions[n]``."""
+        questions = [
+            Question(user=decision.user, at=decision.at, feature=decision.pool.user, paths=walks)
+            for decision, walks in zip(decisions, paths, strict=True)
+        ]
+        return rollout(self.model, self.collate, self.platt, self._shown, questions)
+
+
+def _model(config: BackboneConfig, space: ItemSpace) -> Backbone:
+    """An untrained model over the items of ``space``."""
+    codes = space.ids.codes
+    model = Backbone(config, torch.from_numpy(space.content), torch.from_numpy(codes), Trie(codes, space.ids.sizes))
+    model.content[0] = torch.from_numpy(space.some_item)  # of the training, also where items were added since
+    return model
+
+
+def _spread(
+    weights: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], source: Ints
+) -> dict[str, torch.Tensor]:
+    """The weights of a model in the shapes of one over more items.
+
+    Only what has a row for each item, and perhaps one before them for the unknown item, has another shape there. An old
+    item takes its row along, a new one gets the mean over the old ones.
+
+    Args:
+        source: (I,) old position of each item, -1 for new ones.
+    """
+    spread, place = {}, torch.from_numpy(source)
+    for name, old in weights.items():
+        if old.shape != wanted[name].shape:
+            ahead = len(wanted[name]) - len(source)
+            rows = torch.cat([old[ahead:], old[ahead:].mean(dim=0, keepdim=True)])
+            old = torch.cat([old[:ahead], rows[place]])  # place -1 is the last row, the mean
+        spread[name] = old
+    return spread

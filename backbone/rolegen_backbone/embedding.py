@@ -2,42 +2,117 @@
 
 A cold item has only its text; a mature one is best described by the baskets it was in. The gate between both is
 ``n / (n + MATURITY)`` with n the baskets that held the item, so a new item moves smoothly from one to the other.
+
+:class:`ItemEncoder` is fitted once and kept with the model: items that appear later are embedded by the same map.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 import polars as pl
+from safetensors.numpy import load_file, save_file
 from scipy import sparse
 from sklearn.cluster import KMeans
-from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.preprocessing import normalize
 
-from .events import Baskets, Floats
+from rolegen_errors import ProjectError
+
+from .events import Baskets, Floats, Ints
+from .text_encoder import TextEncoder, TextMap, fit_text, principal, text_map, unit_rows
 
 MATURITY: Final = 20.0
 """baskets at which text and behaviour weigh the same"""
 LARGEST_BASKET: Final = 200
 """baskets of more distinct items are a wholesaler's whole shop and say nothing about which items belong together"""
+PRICE: Final = 0.15
+"""weight of one standard deviation of the log price, against unit rows of text and behaviour"""
 
 
-def text_embedding(titles: Sequence[str], *, width: int, seed: int) -> Floats:
-    """TF-IDF over words and character n-grams, reduced by truncated SVD (latent semantic analysis).
+@dataclass(frozen=True)
+class ItemEncoder:
+    """The fitted map from catalogue rows (``title, category, price``) to the embedding that semantic ids are made from.
 
-    Returns:
-        (I, width) unit rows, float32; zero rows for items without text.
+    An embedding is (I, 2 * width + 1), float32: ``width`` columns of text (category words included), as many of
+    behaviour, and the standardised log price. Blocks are scaled by the square root of their gate, so that squared
+    distances mix linearly.
     """
-    if not any(character.isalnum() or character == "_" for title in titles for character in title):
-        return np.zeros((len(titles), width), np.float32)
-    words = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b").fit_transform(titles)
-    grams = TfidfVectorizer(
-        sublinear_tf=True, analyzer="char_wb", ngram_range=(3, 4), max_features=20_000
-    ).fit_transform(titles)
-    return _reduce(sparse.hstack([words, 0.5 * grams]).tocsr(), width=width, seed=seed)
+
+    text: TextMap
+    width: int
+    price: tuple[float, float]
+    """mean and standard deviation of the log price"""
+
+    @classmethod
+    def fit(
+        cls, items: pl.DataFrame, *, encoder: TextEncoder | None = None, width: int = 64, seed: int = 0
+    ) -> ItemEncoder:
+        """Learn the map from a catalogue; ``encoder`` takes the place of TF-IDF."""
+        level = _log_price(items)
+        known = level[np.isfinite(level)]
+        price = (float(known.mean()), float(known.std())) if len(known) else (0.0, 0.0)
+        return cls(fit_text(encoder, _texts(items), width=width, seed=seed), width, price)
+
+    def encode(self, items: pl.DataFrame, behaviour: Floats | None = None, seen: Floats | None = None) -> Floats:
+        """Embed catalogue rows.
+
+        Args:
+            behaviour: (I, width) unit rows; without them all items are new.
+            seen: (I,) baskets that held each item.
+        """
+        if behaviour is None or seen is None:
+            behaviour, seen = np.zeros((len(items), self.width), np.float32), np.zeros(len(items), np.float32)
+        mature = (seen / (seen + MATURITY))[:, None]
+        mean, deviation = self.price
+        level = np.nan_to_num((_log_price(items) - mean) / (deviation + 1e-6))
+        text = self.text.encode(_texts(items))
+        blocks = [np.sqrt(1 - 0.5 * mature) * text, np.sqrt(mature) * behaviour, PRICE * level[:, None]]
+        return np.concatenate(blocks, axis=1).astype(np.float32)
+
+    def behaviour_of(self, embedding: Floats) -> Floats:
+        """(I, width) the gated behaviour block of an embedding."""
+        return embedding[:, self.width : 2 * self.width]
+
+    def nearest_categories(self, new: pl.DataFrame, known: pl.Series, embedding: Floats) -> pl.Series:
+        """For each new row without a category that of the known item with the most similar text; null if none is.
+
+        Args:
+            known: (I,) categories of the known items; ``embedding`` is theirs.
+        """
+        category = new["category"].to_list()
+        missing = [row for row, name in enumerate(category) if name is None]
+        if missing:
+            there = unit_rows(embedding[:, : self.width])
+            for row, vector in zip(missing, self.text.encode(_texts(new[missing])), strict=True):
+                similar = there @ vector
+                best = int(similar.argmax())
+                category[row] = known[best] if similar[best] > 0 else None
+        return pl.Series("category", category, dtype=pl.String)
+
+    def save(self, folder: Path) -> None:
+        """Write ``item_encoder.json`` and ``item_encoder.safetensors``."""
+        facts = {"width": self.width, "price": self.price, "text": self.text.facts()}
+        save_file({k: np.ascontiguousarray(v) for k, v in self.text.arrays().items()}, folder / f"{_FILE}.safetensors")
+        (folder / f"{_FILE}.json").write_text(json.dumps(facts))
+
+    @classmethod
+    def load(cls, folder: Path, encoder: TextEncoder | None = None) -> ItemEncoder:
+        """Read what :meth:`save` wrote; ``encoder`` as in :func:`rolegen_backbone.text_encoder.text_map`.
+
+        Raises:
+            ProjectError: the files are missing, or ``encoder`` is not the one that was fitted with.
+        """
+        path = folder / f"{_FILE}.json"
+        if not path.exists():
+            raise ProjectError("there is no item encoder", where=str(path), fix="run `rolegen train`")
+        facts = json.loads(path.read_text())
+        mean, deviation = facts["price"]
+        text = text_map(facts["text"], load_file(path.with_suffix(".safetensors")), encoder)
+        return cls(text, facts["width"], (mean, deviation))
 
 
 def behaviour_embedding(baskets: Baskets, items: int, *, width: int, seed: int) -> tuple[Floats, Floats]:
@@ -48,52 +123,23 @@ def behaviour_embedding(baskets: Baskets, items: int, *, width: int, seed: int) 
     Returns:
         (I, width) unit rows and (I,) the number of baskets that held each item.
     """
-    count = np.diff(baskets.start)
-    small = np.repeat(count <= LARGEST_BASKET, count)
-    basket = np.repeat(np.arange(len(baskets)), count)
-    held = sparse.csr_matrix(
-        (np.ones(int(small.sum()), np.float32), (basket[small], baskets.item[small])), shape=(len(baskets), items)
-    )
-    seen = np.bincount(baskets.item, minlength=items).astype(np.float32)
-    together = (held.T @ held).tocoo()
-    off = together.row != together.col
-    row, column, both = together.row[off], together.col[off], together.data[off]
-    total = max(float(both.sum()), 1.0)
-    margin = np.bincount(row, weights=both, minlength=items)
-    pmi = np.log(np.maximum(both, 1e-9) * total / (margin[row] * margin[column]))
-    positive = pmi > 0
-    matrix = sparse.csr_matrix(
-        (pmi[positive].astype(np.float32), (row[positive], column[positive])), shape=(items, items)
-    )
+    matrix, seen = _mutual_information(baskets, items)
     return _reduce(matrix, width=width, seed=seed), seen
 
 
-def item_embedding(
-    titles: Sequence[str],
-    categories: Sequence[str | None],
-    price: Floats,
-    baskets: Baskets,
-    *,
-    width: int = 64,
-    seed: int = 0,
-) -> Floats:
-    """The mixed embedding that semantic ids are made from: (I, 2 * width + 1), float32.
+def fold_in(baskets: Baskets, behaviour: Floats, known: Ints, new: Ints, *, before_day: int) -> tuple[Floats, Floats]:
+    """Behaviour of new items from the known items that they shared baskets with.
 
-    The first ``width`` columns are text (category words included), the next are behaviour, the last is the
-    standardised log price. Blocks are scaled by the square root of their gate, so that squared distances mix linearly.
+    Args:
+        baskets: over the items of ``known`` and ``new`` together.
+        behaviour: (len(known), width) what was learnt of the known ones, gated, so that a mature neighbour counts more.
+        before_day: only baskets of earlier days count.
+
+    Returns:
+        (len(new), width) unit rows, zero where nothing was shared, and (len(new),) baskets of each.
     """
-    texts = [f"{title} {category or ''}" for title, category in zip(titles, categories, strict=True)]
-    text = text_embedding(texts, width=width, seed=seed)
-    behaviour, seen = behaviour_embedding(baskets, len(texts), width=width, seed=seed)
-    mature = (seen / (seen + MATURITY))[:, None]
-    level = np.log(np.where(np.isfinite(price) & (price > 0), price, np.nan))
-    level = (
-        np.nan_to_num((level - np.nanmean(level)) / (np.nanstd(level) + 1e-6))
-        if np.isfinite(level).any()
-        else np.zeros(len(texts))
-    )
-    blocks = [np.sqrt(1 - 0.5 * mature) * text, np.sqrt(mature) * behaviour, 0.15 * level[:, None]]
-    return np.concatenate(blocks, axis=1).astype(np.float32)
+    matrix, seen = _mutual_information(baskets, len(known) + len(new), before_day=before_day)
+    return unit_rows(matrix[new][:, known] @ behaviour), seen[new]
 
 
 def text_categories(items: pl.DataFrame, *, leaves: int = 60, seed: int = 0) -> pl.Series:
@@ -133,12 +179,45 @@ def text_categories(items: pl.DataFrame, *, leaves: int = 60, seed: int = 0) -> 
     return pl.Series("category", category)
 
 
+def _mutual_information(
+    baskets: Baskets, items: int, *, before_day: int | None = None
+) -> tuple[sparse.csr_matrix, Floats]:
+    """(I, I) positive pointwise mutual information, and (I,) baskets of each item."""
+    count = np.diff(baskets.start)
+    early = np.ones(len(baskets), bool) if before_day is None else baskets.day < before_day
+    small = np.repeat((count <= LARGEST_BASKET) & early, count)
+    basket = np.repeat(np.arange(len(baskets)), count)
+    held = sparse.csr_matrix(
+        (np.ones(int(small.sum()), np.float32), (basket[small], baskets.item[small])), shape=(len(baskets), items)
+    )
+    seen = np.bincount(baskets.item[np.repeat(early, count)], minlength=items).astype(np.float32)
+    together = (held.T @ held).tocoo()
+    off = together.row != together.col
+    row, column, both = together.row[off], together.col[off], together.data[off]
+    total = max(float(both.sum()), 1.0)
+    margin = np.bincount(row, weights=both, minlength=items)
+    pmi = np.log(np.maximum(both, 1e-9) * total / (margin[row] * margin[column]))
+    positive = pmi > 0
+    matrix = sparse.csr_matrix(
+        (pmi[positive].astype(np.float32), (row[positive], column[positive])), shape=(items, items)
+    )
+    return matrix, seen
+
+
+def _texts(items: pl.DataFrame) -> list[str]:
+    titles, categories = items["title"].fill_null(""), items["category"].cast(pl.String).fill_null("")
+    return [f"{title} {category}" for title, category in zip(titles, categories, strict=True)]
+
+
+def _log_price(items: pl.DataFrame) -> Floats:
+    """(I,) NaN where unknown."""
+    price = items["price"].cast(pl.Float32).fill_null(float("nan")).to_numpy()
+    return np.log(np.where(np.isfinite(price) & (price > 0), price, np.nan))
+
+
 def _reduce(matrix: sparse.csr_matrix, *, width: int, seed: int) -> Floats:
-    """Truncated SVD to ``width`` columns of unit rows; narrower matrices are padded with zeros."""
-    rank = min(width, min(matrix.shape) - 1)
-    if rank < 1:
-        return np.zeros((matrix.shape[0], width), np.float32)
-    # Its explained variance, which nothing here reads, is 0 / 0 where all rows are equal.
-    with np.errstate(invalid="ignore"):
-        reduced = normalize(TruncatedSVD(rank, random_state=seed).fit_transform(matrix))
-    return np.pad(reduced, ((0, 0), (0, width - rank))).astype(np.float32)
+    """(I, width) unit rows along the leading singular directions."""
+    return unit_rows(matrix @ principal(matrix, width=width, seed=seed).T)
+
+
+_FILE: Final = "item_encoder"

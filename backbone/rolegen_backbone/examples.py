@@ -2,7 +2,7 @@
 
 A *return* is an order day of a user who had ordered before; its decision lies some days earlier, as it does in use: the
 shop decides today, the customer comes within the horizon. A *spell* is any decision with the question "net order within
-the horizon?"; one whose horizon is not over by the end of the log has no label yet and is left out, not called a "no".
+the horizon?"; one whose horizon is not over by the end of the log has no label yet and is never called a "no".
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from .events import DAY, Baskets, EventLog, Floats, Ints
@@ -57,7 +58,13 @@ class Spells:
     feature: Floats
     """(N, len(USER_FEATURES))"""
     ordered: Floats
-    """(N,) 1 where a net order followed within the horizon"""
+    """(N,) 1 where a net order is known to have followed within the horizon"""
+    delay: Ints
+    """(N,) days from the decision to that order, -1 where none is known"""
+    watched: Ints
+    """(N,) days after the decision that the log knows, at most the horizon; below it "no order" is not known yet"""
+    dormant: npt.NDArray[np.bool_]
+    """(N,) whether the last order lay at least the dormancy back"""
 
 
 def returns(
@@ -96,11 +103,16 @@ def spells(
     last_day: int,
     limit: int,
     seed: int,
+    unfinished: bool = False,
 ) -> Spells:
     """Decisions of dormant and of fresh buyers whose horizon ended by ``last_day``.
 
     Each basket opens a spell that lasts until the next net order; decisions are drawn uniformly over its days, most of
     them (60 %) from days on which the user was dormant.
+
+    Args:
+        unfinished: also decisions whose horizon reaches past ``last_day``: what became of them so far is no label on its
+            own, see ``delayed.py``. An order that is to be refunded after ``last_day`` still counts as one.
     """
     random = np.random.default_rng(seed)
     never = np.iinfo(np.int32).max
@@ -109,7 +121,7 @@ def spells(
     for before in range(len(baskets) - 2, -1, -1):
         if baskets.user[before + 1] == baskets.user[before]:
             following[before] = baskets.day[before + 1] if net[before + 1] else following[before + 1]
-    last = last_day - horizon_days
+    last = last_day if unfinished else last_day - horizon_days
     picked: list[tuple[Ints, Ints]] = []
     for shift, share in ((dormant_days, 0.6), (0, 0.4)):
         begin = np.maximum(baskets.day + 1 + shift, first_day)
@@ -120,14 +132,21 @@ def spells(
         row = random.choice(len(baskets), size=int(limit * share), p=room / room.sum())
         picked.append((row, begin[row] + (random.random(len(row)) * room[row]).astype(np.int64)))
     if not picked:
-        nothing = np.zeros(0, np.int64)
-        return Spells(nothing, nothing, np.zeros((0, 0), np.float32), np.zeros(0, np.float32))
+        none, no = np.zeros(0, np.int64), np.zeros(0, np.float32)
+        return Spells(none, none, no.reshape(0, 0), no, none, none, none.astype(bool))
     row = np.concatenate([r for r, _ in picked])
     day = np.concatenate([d for _, d in picked])
-    ordered = (following[row] - day < horizon_days).astype(np.float32)
+    delay = np.where(following[row] - day < horizon_days, following[row] - day, -1)
     at = day * DAY
-    feature = np.stack([features.user(int(u), int(t)) for u, t in zip(baskets.user[row], at, strict=True)])
-    return Spells(user=baskets.user[row], at=at, feature=feature, ordered=ordered)
+    return Spells(
+        user=baskets.user[row],
+        at=at,
+        feature=np.stack([features.user(int(u), int(t)) for u, t in zip(baskets.user[row], at, strict=True)]),
+        ordered=(delay >= 0).astype(np.float32),
+        delay=delay,
+        watched=np.minimum(last_day - day, horizon_days),
+        dormant=day - baskets.day[row] > dormant_days,
+    )
 
 
 class Collator:
@@ -180,14 +199,14 @@ class Collator:
         C = max(1, max(len(d.hint.item) for d in decisions))
         pool = np.zeros((B, P), np.int64)
         pool_feature = np.zeros((B, P, decisions[0].pool.feature.shape[1]), np.float32)
-        pool_mask = np.zeros((B, P), bool)
+        pool_real, pool_mask = np.zeros((B, P), bool), np.zeros((B, P), bool)
         candidate, role = np.zeros((B, C), np.int64), np.zeros((B, C), np.int64)
         candidate_feature = np.zeros((B, C, CANDIDATE_FEATURES), np.float32)
         candidate_mask = np.zeros((B, C), bool)
         for b, d in enumerate(decisions):
             n, c = len(d.pool.item), len(d.hint.item)
             pool[b, :n], pool_feature[b, :n] = d.pool.item, d.pool.feature
-            pool_mask[b, : n - d.pool.extra] = True
+            pool_real[b, :n], pool_mask[b, : n - d.pool.extra] = True, True
             if c:
                 order = np.argsort(d.pool.item, kind="stable")
                 candidate[b, :c] = order[np.searchsorted(d.pool.item[order], d.hint.item)]
@@ -202,6 +221,7 @@ class Collator:
             user_BU=torch.from_numpy(np.stack([d.pool.user for d in decisions])),
             pool_BP=torch.from_numpy(pool),
             pool_BPF=torch.from_numpy(pool_feature),
+            pool_real_BP=torch.from_numpy(pool_real),
             pool_mask_BP=torch.from_numpy(pool_mask),
             candidate_BC=torch.from_numpy(candidate),
             role_BC=torch.from_numpy(role),
@@ -220,3 +240,11 @@ def sample_targets(decisions: Sequence[Decision], random: np.random.Generator) -
         target[b, : len(chosen)] = chosen
         weight[b, : len(chosen)] = d.weight / len(chosen)
     return torch.from_numpy(target), torch.from_numpy(weight)
+
+
+def pool_hits(decisions: Sequence[Decision], batch: Batch) -> torch.Tensor:
+    """(B, P) which items of the pool are among the decision's targets; padding is none."""
+    hit = np.zeros(batch.pool_BP.shape, bool)
+    for row, decision in zip(hit, decisions, strict=True):
+        row[: len(decision.pool.item)] = np.isin(decision.pool.item, decision.target)
+    return torch.from_numpy(hit)

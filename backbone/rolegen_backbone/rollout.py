@@ -21,6 +21,8 @@ from .model import UNKNOWN_ITEM, Backbone, Batch, Encoded
 
 Z90 = 1.6449
 """normal quantile of a 90 % interval"""
+ROWS = 512
+"""trajectories of one forward pass"""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ def encode_events(
         user_BU=torch.from_numpy(np.ascontiguousarray(feature)),
         pool_BP=nothing,
         pool_BPF=nothing.float(),
+        pool_real_BP=nothing.bool(),
         pool_mask_BP=nothing.bool(),
         candidate_BC=nothing,
         role_BC=nothing,
@@ -68,40 +71,67 @@ def encode_events(
     return model.encode(batch)
 
 
+@dataclass(frozen=True)
+class Question:
+    """One decision to roll out, and its interventions."""
+
+    user: int
+    at: int
+    """Unix second"""
+    feature: Floats
+    """(len(USER_FEATURES),) facts at the decision; the same with and without"""
+    paths: Sequence[Sequence[int]]
+    """item indices of each intervention, in order"""
+
+
 @torch.no_grad()
 def rollout(
-    model: Backbone,
-    collate: Collator,
-    platt: tuple[float, float],
-    code: int,
-    *,
-    user: int,
-    at: int,
-    feature: Floats,
-    paths: Sequence[Sequence[int]],
-) -> list[Rollout]:
-    """One :class:`Rollout` for each path of item indices, all in one batch.
+    model: Backbone, collate: Collator, platt: tuple[float, float], code: int, questions: Sequence[Question]
+) -> list[list[Rollout]]:
+    """One :class:`Rollout` for each path of each question, in forward passes of about :data:`ROWS` trajectories.
 
-    ``code`` is the inserted behaviour, see :func:`intervention_behaviour`; ``feature`` (len(USER_FEATURES),) are the facts at the decision; they are the same with and without.
+    ``code`` is the inserted behaviour, see :func:`intervention_behaviour`.
     """
-    orders_only = BEHAVIOURS[code] == "order"
-    longest = max((len(path) for path in paths), default=0)
-    # Row 0 is the untouched trajectory; rows 1 … longest are "some item" in as many steps.
-    inserted = [[(UNKNOWN_ITEM, code)] * k for k in range(longest + 1)] + [
-        [(item + 1, code) for item in path] for path in paths
+    trajectories = [_trajectories(question, code) for question in questions]
+    results: list[list[Rollout]] = []
+    while len(results) < len(questions):
+        first, rows = len(results), 0
+        last = first
+        while last < len(questions) and (last == first or rows + len(trajectories[last]) <= ROWS):
+            rows += len(trajectories[last])
+            last += 1
+        together = range(first, last)
+        owner = np.repeat(np.array(together), [len(trajectories[number]) for number in together])
+        user, at = (np.array([getattr(questions[k], name) for k in owner], np.int64) for name in ("user", "at"))
+        feature = np.stack([questions[k].feature for k in owner])
+        inserted = [walk for number in together for walk in trajectories[number]]
+        encoded = encode_events(model, collate, user, at, feature, inserted)
+        logit_RK = model.outcome(torch.from_numpy(feature), encoded)
+        results += [
+            _compare(questions[number], logit_RK[torch.from_numpy(owner == number)], platt, code) for number in together
+        ]
+    return results
+
+
+def _trajectories(question: Question, code: int) -> list[list[tuple[int, int]]]:
+    """What each row appends: nothing in row 0, "some item" in as many steps in rows 1 … longest, then the paths."""
+    longest = max((len(path) for path in question.paths), default=0)
+    return [[(UNKNOWN_ITEM, code)] * k for k in range(longest + 1)] + [
+        [(item + 1, code) for item in path] for path in question.paths
     ]
-    B = len(inserted)
-    stacked = np.repeat(feature[None], B, axis=0)
-    encoded = encode_events(model, collate, np.full(B, user), np.full(B, at), stacked, inserted)
-    logit = model.outcome(torch.from_numpy(stacked), encoded)
+
+
+def _compare(question: Question, logit_RK: torch.Tensor, platt: tuple[float, float], code: int) -> list[Rollout]:
+    orders_only = BEHAVIOURS[code] == "order"
     slope, intercept = platt
-    probability = torch.sigmoid(slope * logit + intercept).numpy()
+    probability = torch.sigmoid(slope * logit_RK + intercept).numpy()
     # What was calibrated is the ensemble's mean logit, not the mean of the heads' probabilities.
-    without = float(torch.sigmoid(slope * logit[0].mean() + intercept))
+    without = float(torch.sigmoid(slope * logit_RK[0].mean() + intercept))
+    before = len(logit_RK) - len(question.paths)
     results = []
-    for number, path in enumerate(paths):
+    for number, path in enumerate(question.paths):
         reference = len(path) if orders_only else 0
-        change = probability[longest + 1 + number] - probability[reference]
+        change = probability[before + number] - probability[reference]
         middle, spread = float(change.mean()), float(change.std(ddof=1)) if len(change) > 1 else 0.0
         # A probability stays one: the change and its interval are cut where "with" would leave [0, 1].
         low, middle, high = (

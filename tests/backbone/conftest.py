@@ -17,6 +17,7 @@ from rolegen_backbone.events import DAY, EventLog, moment
 from rolegen_backbone.examples import NO_HINT, Collator, Decision, Hint
 from rolegen_backbone.features import Features, PoolSize
 from rolegen_backbone.model import Backbone, BackboneConfig
+from rolegen_backbone.text_encoder import unit_rows
 from rolegen_backbone.tokenizer import SemanticIds
 from rolegen_backbone.training import TrainConfig
 from rolegen_backbone.trie import Trie
@@ -32,12 +33,13 @@ CONFIG = TrainConfig(
     seed=3,
     epochs=3,
     batch=32,
-    learning_rate=1e-2,
+    learning_rate=3e-2,
     horizon_days=30,
     dormant_days=30,
     history_days=500,
     validation_days=60,
     max_spells=600,
+    refit=True,
 )
 ROLES = 3
 
@@ -174,7 +176,14 @@ class Toy(NamedTuple):
         return Decision(user, at, self.features.pool(user, at, extra), hint(hinted) if hinted else NO_HINT)
 
 
-def toy_model(seed: int = 0, *, size: PoolSize | None = None, decoder_layers: int = 2, use_decoder: bool = True) -> Toy:
+def toy_model(
+    seed: int = 0,
+    *,
+    size: PoolSize | None = None,
+    decoder_layers: int = 2,
+    use_decoder: bool = True,
+    use_dense: bool = False,
+) -> Toy:
     """A model over the planted shop, without any training."""
     log = log_of(shop_rows(), item_ids())
     random = np.random.default_rng(seed)
@@ -189,6 +198,7 @@ def toy_model(seed: int = 0, *, size: PoolSize | None = None, decoder_layers: in
         history=24,
         decoder_layers=decoder_layers,
         use_decoder=use_decoder,
+        use_dense=use_dense,
     )
     torch.manual_seed(seed)
     model = Backbone(config, torch.from_numpy(content), torch.from_numpy(ids.codes), Trie(ids.codes, ids.sizes))
@@ -196,13 +206,14 @@ def toy_model(seed: int = 0, *, size: PoolSize | None = None, decoder_layers: in
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
     price = catalogue()["price"].cast(pl.Float32).fill_null(float("nan")).to_numpy()
-    return Toy(model.eval(), Features(log, price, size), Collator(log, config.history))
+    text = unit_rows(random.normal(size=(ITEMS, 4)))
+    return Toy(model.eval(), Features(log, price, text, size), Collator(log, config.history))
 
 
 @pytest.fixture(scope="session")
 def toy() -> Toy:
     """Pools smaller than the catalogue, so that the decoder has items of its own."""
-    return toy_model(size=PoolSize(own=4, popular=5, season=3))
+    return toy_model(size=PoolSize(own=4, popular=5, season=3, near=2))
 
 
 @pytest.fixture(scope="session")

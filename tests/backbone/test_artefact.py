@@ -74,12 +74,18 @@ def test_the_future_changes_no_slate_and_no_rollout(trained: TrainedBackbone, tr
 
 
 def test_events_after_the_cut_but_before_the_decision_are_seen(trained: TrainedBackbone, trained_folder: Path) -> None:
-    rows = [*shop_rows(), *(Row("u01", "i22", CUT + k) for k in range(3))]
-    later = TrainedBackbone.load(trained_folder, log_of(rows, item_ids()))
-    before, after = (side.decision("u01", at_day(CUT + 10), NO_HINT) for side in (trained, later))
-    a, b = trained.rank([before], EVERYTHING, size=ITEMS), later.rank([after], EVERYTHING, size=ITEMS)
-    rank = [side.item_BN[0].tolist().index(22) for side in (a, b)]
-    assert rank[1] < rank[0]
+    """People have taken to another item since the training: their slates follow."""
+    taken = {user: (int(user[1:]) * 7 + 11) % ITEMS for user in WHO}
+    rows = [Row(user, f"i{item:02d}", CUT + day) for user, item in taken.items() for day in (10, 40, 70, 100)]
+    later = TrainedBackbone.load(trained_folder, log_of([*shop_rows(), *rows], item_ids()))
+    rank, chance = [], []
+    for side in (trained, later):
+        found = side.rank([side.decision(user, at_day(CUT + 135), NO_HINT) for user in WHO], EVERYTHING, size=ITEMS)
+        hit = found.item_BN == torch.tensor(list(taken.values()))[:, None]
+        rank.append(float(hit.float().argmax(dim=1).float().mean()))
+        chance.append(float((found.log_probability_BN.exp() * hit).sum(dim=1).mean()))
+    assert rank[1] < 4 < 5 < rank[0]
+    assert chance[1] > 3 * chance[0]
 
 
 def test_a_decision_before_the_cut_is_refused(trained: TrainedBackbone) -> None:
@@ -101,6 +107,8 @@ def test_the_folder_holds_only_plain_formats(trained_folder: Path) -> None:
         "backbone.json",
         "backbone.safetensors",
         "content.safetensors",
+        "item_encoder.json",
+        "item_encoder.safetensors",
         "items.parquet",
         "semantic_ids.json",
         "semantic_ids.safetensors",
@@ -114,12 +122,12 @@ def test_a_killed_training_leaves_only_plain_formats_too(tmp_path: Path) -> None
         pass
 
     def progress(stage: str, _done: int, _total: int) -> None:
-        if stage == "candidates":
+        if stage == "outcome":
             raise Killed
 
     with pytest.raises(Killed):
         fit(tmp_path, progress=progress, config=replace(CONFIG, epochs=1))
-    assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors"}
+    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".safetensors"}
     with pytest.raises(ProjectError, match="no trained backbone"):
         TrainedBackbone.load(tmp_path, log_of(shop_rows(), item_ids()))
 

@@ -12,6 +12,7 @@ import pytest
 
 from rolegen_backbone.events import DAY
 from rolegen_backbone.features import POOL_FEATURES, USER_FEATURES, Clock, Features, Pool, PoolSize
+from rolegen_backbone.text_encoder import fit_text, unit_rows
 
 from .conftest import CUT, ITEMS, TODAY, Row, item_ids, log_of, shop_rows
 
@@ -31,14 +32,27 @@ ROWS = [
 ]
 
 
+TEXT = unit_rows(
+    np.array([[1.0, 0.0], [0.0, 1.0], [0.9, 0.1], [1.0, 1.0], [0.0, 0.0], [-1.0, 0.2]], np.float32)
+)  # c is a variant of a, e has no title
+
+
 def make(rows: list[Row], size: PoolSize | None = None) -> Features:
-    return Features(log_of(rows, ITEM_IDS), PRICE, size)
+    return Features(log_of(rows, ITEM_IDS), PRICE, TEXT, size)
 
 
 def of(pool: Pool, item: str, name: str) -> float:
     """One feature of one item of a pool."""
     (row,) = np.flatnonzero(pool.item == ITEM_IDS.index(item))
     return float(pool.feature[row, POOL_FEATURES.index(name)])
+
+
+def fading(*days_ago: int) -> float:
+    """Purchases at half their weight after 180 days."""
+    return sum(0.5 ** (days / 180) for days in days_ago)
+
+
+ALL_FADING = fading(100, 40) + fading(40) + fading(10) + fading(344)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +99,42 @@ def pool() -> Pool:
         ("a", "units_per_order", ln(1 + 9 / 2) / 2),
         ("f", "bought_same_season_last_year", 1.0),
         ("a", "bought_same_season_last_year", 0.0),
+        ("f", "bought_these_weeks_last_year", 1.0),
+        ("a", "bought_these_weeks_last_year", 0.0),
+        ("a", "times_fading_60d", ln(0.5 ** (100 / 60) + 0.5 ** (40 / 60) + 1e-3)),
+        ("a", "times_fading_180d", ln(fading(100, 40) + 1e-3)),
+        ("f", "times_fading_180d", ln(fading(344) + 1e-3)),
+        ("a", "times_in_180d", 2.0),
+        ("f", "times_in_180d", 0.0),
+        ("f", "times_in_365d", 1.0),
+        ("b", "in_last_two_baskets", 1.0),
+        ("f", "in_last_two_baskets", 0.0),
+        ("a", "rank_by_fading_times", 0.0),
+        ("b", "rank_by_fading_times", ln(1 + 2)),  # after a, twice, and c, lately
+        # what was counted on day 14,980, 20 days ago: u's a, a, b, f and v's e, but neither c nor d
+        ("a", "bought_again", (1 + 3) / (1 + 20)),
+        ("b", "bought_again", 3 / (1 + 20)),
+        ("c", "bought_again", 3 / 20),
+        ("a", "buyers", ln(2)),
+        ("d", "buyers", 0.0),
+        ("d", "price", ln(8)),
+        ("e", "price", ln(4)),
+        # a and b once shared a basket, of two and one that held them: 1 / sqrt(7 * 6)
+        ("b", "near_history", ln(fading(100, 40) / ALL_FADING / 42**0.5 + 1e-4)),
+        ("a", "near_history", ln(fading(40) / ALL_FADING / 42**0.5 + 1e-4)),
+        ("b", "near_last_basket", ln(1e-4)),
+        ("b", "shared_buyers", ln((fading(100, 40) + fading(344)) / ALL_FADING / 6 + 1e-4)),
+        # the same as c by its title, which is in the last basket; an item is not compared with itself
+        ("a", "text_nearest", 0.9 / 0.82**0.5),
+        ("a", "text_to_last_basket", 0.9 / 0.82**0.5),
+        ("c", "text_to_last_basket", 0.0),
+        ("a", "alike_bought", ln(1 + 1)),
+        ("c", "alike_bought", ln(1 + 2)),
+        ("d", "alike_bought", 0.0),
+        ("d", "text_nearest", 1 / 0.82**0.5 / 2**0.5),
+        ("b", "text_to_history", (0.1 / 0.82**0.5 * fading(10) + 0.2 / 1.04**0.5 * fading(344)) / ALL_FADING),
+        ("e", "text_to_history", 0.0),
+        ("e", "text_nearest", 0.0),
     ],
 )
 def test_pool_features_by_hand(pool: Pool, item: str, name: str, value: float) -> None:
@@ -145,15 +195,36 @@ def test_the_day_after_they_are_seen() -> None:
 def test_no_decision_of_a_longer_log_differs_from_the_log_cut_at_that_day() -> None:
     rows = shop_rows(views=True)
     price = np.linspace(1, 9, ITEMS).astype(np.float32)
-    full = Features(log_of(rows, item_ids()), price, PoolSize(4, 6, 6))
+    text = unit_rows(np.random.default_rng(1).normal(size=(ITEMS, 4)))
+    full = Features(log_of(rows, item_ids()), price, text, PoolSize(4, 6, 6))
     for user, day in ((0, CUT - 200), (7, CUT - 100), (23, CUT - 31)):
         known = [row for row in rows if row.day < day]
-        cut = Features(log_of(known, item_ids()), price, PoolSize(4, 6, 6))
+        cut = Features(log_of(known, item_ids()), price, text, PoolSize(4, 6, 6))
         assert full.log.users.tolist() == cut.log.users.tolist()
         seen, honest = full.pool(user, day * DAY), cut.pool(user, day * DAY)
         assert seen.item.tolist() == honest.item.tolist()
         assert np.array_equal(seen.feature, honest.feature)
         assert np.array_equal(seen.user, honest.user)
+
+
+def test_the_same_thing_in_another_colour_is_known_by_its_title() -> None:
+    titles = ["christmas mug red", "christmas mug green", "garden hose", "brass door knob", "wool scarf", "oak tray"]
+    text = fit_text(None, titles, width=6, seed=0).encode(titles)
+    features = Features(log_of([Row("u", "a", TODAY - 30)], ITEM_IDS), PRICE, unit_rows(text))
+    pool = features.pool(0, TODAY * DAY, np.arange(len(ITEM_IDS)))
+    others = [of(pool, item, "text_to_history") for item in "cdef"]
+    assert of(pool, "b", "text_to_history") > max(others) + 0.2
+    assert of(pool, "b", "text_nearest") > max(of(pool, item, "text_nearest") for item in "cdef") + 0.2
+
+
+def test_what_is_bought_in_steady_and_in_fading_habit_differs() -> None:
+    """Three purchases each: the ones of last month count, those of last year hardly do."""
+    rows = [Row("u", item, TODAY - ago - 10 * k) for item, ago in (("a", 300), ("b", 10)) for k in range(3)]
+    pool = make(rows).pool(0, TODAY * DAY)
+    for name in ("times_fading_60d", "times_fading_180d", "times_in_180d"):
+        assert of(pool, "b", name) > of(pool, "a", name) + 1, name
+    assert of(pool, "b", "times_bought") == of(pool, "a", "times_bought")
+    assert of(pool, "b", "rank_by_fading_times") < of(pool, "a", "rank_by_fading_times")
 
 
 def test_a_pool_has_each_item_once_own_ones_first_and_all_candidates() -> None:
@@ -184,7 +255,7 @@ def test_a_user_without_orders_has_a_pool_of_bestsellers() -> None:
 
 
 def test_numbers_stay_finite_for_a_shop_without_prices() -> None:
-    features = Features(log_of(ROWS, ITEM_IDS), np.full(len(ITEM_IDS), np.nan, np.float32))
+    features = Features(log_of(ROWS, ITEM_IDS), np.full(len(ITEM_IDS), np.nan, np.float32), TEXT)
     pool = features.pool(0, TODAY * DAY)
     assert np.isfinite(pool.feature).all()
     assert np.isfinite(pool.user).all()

@@ -14,7 +14,7 @@ from rolegen_backbone.examples import NO_HINT, Collator, Spells, spells
 from rolegen_backbone.features import Features
 from rolegen_backbone.model import UNKNOWN_ITEM
 from rolegen_backbone.outcome_training import calibration_error
-from rolegen_backbone.rollout import Rollout, encode_events, intervention_behaviour, rollout
+from rolegen_backbone.rollout import Question, Rollout, encode_events, intervention_behaviour, rollout
 
 from .conftest import CUT, ITEMS, TODAY, Row, Toy, at_day, item_ids, log_of, shop_rows, toy_model
 
@@ -23,7 +23,7 @@ HORIZON, DORMANT = 30, 40
 
 def drawn(rows: list[Row], *, first: int, last: int, limit: int = 400) -> Spells:
     log = log_of(rows, ["x"])
-    features = Features(log, np.ones(1, np.float32))
+    features = Features(log, np.ones(1, np.float32), np.zeros((1, 1), np.float32))
     return spells(
         log,
         Baskets.of(log),
@@ -69,7 +69,7 @@ def test_decisions_lie_within_the_days_that_are_trained_on() -> None:
 def test_facts_of_a_spell_are_those_of_its_decision_day() -> None:
     rows = [Row("a", "x", TODAY + d) for d in (0, 60, 75, 200)]
     found = drawn(rows, first=TODAY, last=TODAY + 260, limit=20)
-    features = Features(log_of(rows, ["x"]), np.ones(1, np.float32))
+    features = Features(log_of(rows, ["x"]), np.ones(1, np.float32), np.zeros((1, 1), np.float32))
     for user, at, feature in zip(found.user, found.at, found.feature, strict=True):
         assert np.array_equal(feature, features.user(int(user), int(at)))
 
@@ -97,17 +97,12 @@ def probabilities(toy: Toy, appended: list[list[tuple[int, int]]], user: int, pl
 
 
 def roll(toy: Toy, user: int, paths: list[list[int]], platt: tuple[float, float] = (0.7, -0.2)) -> list[Rollout]:
-    feature = toy.features.user(user, CUT * DAY)
-    return rollout(
-        toy.model,
-        toy.collate,
-        platt,
-        intervention_behaviour(toy.features.log),
-        user=user,
-        at=CUT * DAY,
-        feature=feature,
-        paths=paths,
-    )
+    code = intervention_behaviour(toy.features.log)
+    return rollout(toy.model, toy.collate, platt, code, [question(toy, user, paths)])[0]
+
+
+def question(toy: Toy, user: int, paths: list[list[int]]) -> Question:
+    return Question(user=user, at=CUT * DAY, feature=toy.features.user(user, CUT * DAY), paths=paths)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +111,9 @@ def viewed() -> Toy:
     toy = toy_model(seed=0)
     log = log_of(shop_rows(views=True), item_ids())
     price = np.ones(ITEMS, np.float32)
-    return toy._replace(features=Features(log, price), collate=Collator(log, toy.model.config.history))
+    return toy._replace(
+        features=Features(log, price, np.zeros((ITEMS, 1), np.float32)), collate=Collator(log, toy.model.config.history)
+    )
 
 
 def test_an_intervention_leaves_the_weakest_behaviour_of_the_log(toy: Toy, viewed: Toy) -> None:
@@ -158,6 +155,35 @@ def test_rollouts_are_the_same_alone_together_and_again(toy: Toy) -> None:
     for path, expected in zip(paths, together, strict=True):
         (alone,) = roll(toy, 7, [path])
         assert dataclasses.astuple(alone) == pytest.approx(dataclasses.astuple(expected), abs=1e-5)
+
+
+def test_decisions_that_are_rolled_out_together_do_not_see_each_other(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = intervention_behaviour(toy.features.log)
+    paths: list[list[list[int]]] = [[[3]], [], [[17, 2], [5]], [[]], [[0, 1, 2, 3]], [[k] for k in range(ITEMS)]]
+    questions = [question(toy, 3 * number, walks) for number, walks in enumerate(paths)]
+    passes = []
+    monkeypatch.setattr(
+        "rolegen_backbone.rollout.encode_events",
+        lambda *args: passes.append(len(args[2])) or encode_events(*args),  # type: ignore[func-returns-value]
+    )
+    together = rollout(toy.model, toy.collate, (0.7, -0.2), code, questions)
+    assert len(passes) == 1  # one forward pass, not one for each
+    assert [len(found) for found in together] == [len(walks) for walks in paths]
+    for number, walks in enumerate(paths):
+        alone = roll(toy, 3 * number, walks)
+        for mine, ours in zip(alone, together[number], strict=True):
+            assert dataclasses.astuple(mine) == pytest.approx(dataclasses.astuple(ours), abs=1e-5)
+    # Many decisions go through in parts, each at least one decision, and none is lost.
+    monkeypatch.setattr("rolegen_backbone.rollout.ROWS", 10)
+    passes.clear()
+    parts = rollout(toy.model, toy.collate, (0.7, -0.2), code, questions)
+    assert len(passes) > 2
+    for some, others in zip(parts, together, strict=True):
+        for mine, ours in zip(some, others, strict=True):
+            assert dataclasses.astuple(mine) == pytest.approx(dataclasses.astuple(ours), abs=1e-5)
+    assert rollout(toy.model, toy.collate, (1.0, 0.0), code, []) == []
 
 
 def test_numbers_of_a_rollout_agree_with_each_other(toy: Toy) -> None:
