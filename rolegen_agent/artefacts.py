@@ -22,9 +22,11 @@ from rolegen_graphs.words import ROLES, CallSite
 
 from .evidence import Evidence, Market, compute_evidence
 from .project import Project
+from .text_encoders import text_encoder
 
 if TYPE_CHECKING:
     from rolegen_backbone.artefact import TrainedBackbone
+    from rolegen_backbone.distributed import Group
     from rolegen_backbone.events import EventLog
     from rolegen_backbone.examples import Hint
 
@@ -56,17 +58,30 @@ class Artefacts:
 def train(project: Project, at: datetime, *, progress: Progress, force: bool = False) -> Path:
     """Learn everything from the events before ``at``; resumes a training that was stopped, repeats none that ended.
 
+    Under ``torchrun`` the processes share out the backbone's first stage; the first one writes and shows progress.
+
     Raises:
         InputError: the log has too little to learn from.
         ProjectError: the log is not ingested.
     """
+    from rolegen_backbone.distributed import join
+
+    project.require_store()
+    with join() as group:
+        return _train(project, at, group, progress if group.first else _silent, force=force)
+
+
+def _silent(_stage: str, _done: int, _total: int) -> None:
+    pass
+
+
+def _train(project: Project, at: datetime, group: Group, progress: Progress, *, force: bool) -> Path:
     from rolegen_backbone.artefact import Sizes, TrainedBackbone
     from rolegen_backbone.events import EventLog
     from rolegen_backbone.training import TrainConfig
 
     from .backbone_tool import use_threads
 
-    project.require_store()
     folder = project.artefacts(at)
     settings, horizon = project.settings.backbone, project.settings.slate.horizon_days
     config = TrainConfig(
@@ -79,6 +94,11 @@ def train(project: Project, at: datetime, *, progress: Progress, force: bool = F
         max_returns=settings.max_returns,
         max_hints=settings.max_hints,
         max_spells=settings.max_spells,
+        patience=settings.patience,
+        precision=settings.precision,
+        compile=settings.compile,
+        device=settings.device,
+        shards=settings.shards,
     )
     sizes = Sizes(
         width=settings.width,
@@ -86,17 +106,22 @@ def train(project: Project, at: datetime, *, progress: Progress, force: bool = F
         history=settings.history,
         levels=settings.levels,
         codebook=settings.codebook,
+        quantiser=settings.quantiser,
     )
     wanted = hashlib.sha256(
-        "\n".join((repr((config, sizes, at.isoformat())), _digest(project.events), _digest(project.items))).encode()
+        "\n".join(
+            (repr((config, sizes, settings.encoder, at.isoformat())), _digest(project.events), _digest(project.items))
+        ).encode()
     ).hexdigest()
     stamp = folder / "wanted.txt"
-    if force or not stamp.exists() or stamp.read_text() != wanted:
+    if group.first and (force or not stamp.exists() or stamp.read_text() != wanted):
         # Other data or other settings: nothing half-trained from before may leak into this training.
         _empty(folder)
         stamp.write_text(wanted)
+    group.wait()
     if (folder / "evidence" / "manifest.json").exists() and (folder / "backbone" / "backbone.json").exists():
         return folder
+    encoder = text_encoder(settings.encoder, project.settings.llm)
     events = pl.read_parquet(project.events).filter(pl.col("time") < at)
     if events.is_empty():
         raise InputError(f"the log has no event before {at.date()}", fix="choose a later date")
@@ -110,7 +135,7 @@ def train(project: Project, at: datetime, *, progress: Progress, force: bool = F
     ids = items["item"].to_numpy().astype(str)
     log = EventLog.from_frame(events.filter(pl.col("item").is_in(items["item"].implode())), ids)
     # A process that has decided before left torch on one thread; the number of threads shapes the last bits of a model.
-    use_threads(os.cpu_count() or 1)
+    use_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     hints = _Hints(project, events, items, earlier, log, progress)
     TrainedBackbone.fit(
         items,
@@ -122,10 +147,12 @@ def train(project: Project, at: datetime, *, progress: Progress, force: bool = F
         folder=folder / "backbone",
         hints=hints,
         progress=progress,
+        encoder=encoder,
     )
-    evidence = compute_evidence(events, items, at=at)
-    evidence.save(folder / "evidence")
+    if group.first:
+        compute_evidence(events, items, at=at).save(folder / "evidence")
     progress("evidence", 2, 2)
+    group.wait()
     return folder
 
 

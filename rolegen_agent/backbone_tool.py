@@ -19,7 +19,7 @@ from rolegen_graphs.words import ROLES, Candidate, Effect, Slate, SlateItem
 if TYPE_CHECKING:
     from .catalogue import TextCatalogue
 
-PARTS = ("decoder", "repeat and trend", "reasoning")
+PARTS = ("decoder", "item model", "repeat", "trend", "reasoning")
 """names of the mixture's parts in ``SlateItem.parts``; they add up to the score, the item's probability"""
 AHEAD = 64
 """baseline slates that are computed together in a batch"""
@@ -108,7 +108,7 @@ class BackboneRecommender:
                         score=float(found.log_probability_BN[row, rank].exp()),
                         parts={
                             name: round(float(part), 8)
-                            for name, part in zip(PARTS, found.parts_BN3[row, rank], strict=True)
+                            for name, part in zip(PARTS, found.parts_BNM[row, rank], strict=True)
                         },
                         role=reason.role if reason else None,
                         path=reason.path if reason else None,

@@ -134,10 +134,24 @@ class BackboneSettings(Section):
     layers: int = Field(2, ge=1, description="layers")
     history: int = Field(64, ge=1, description="latest events of a user that the model reads")
     epochs: int = Field(4, ge=1, description="passes over the training decisions")
-    batch: int = Field(128, ge=1, description="decisions per step")
+    batch: int = Field(64, ge=1, description="decisions per step")
     levels: int = Field(3, ge=1, description="codes per semantic id")
     codebook: int = Field(64, ge=2, description="codes per level")
+    quantiser: Literal["balanced", "plain", "rqvae"] = Field(
+        "balanced", description='how semantic ids are made: "balanced" or "plain" residual k-means, or "rqvae"'
+    )
+    encoder: str = Field(
+        "tfidf",
+        description='what embeds item texts: "tfidf", "sentence", "openai:MODEL" or "module:attribute" of Embeddings',
+    )
     learning_rate: float = Field(2e-3, gt=0, description="peak learning rate")
+    patience: int = Field(3, ge=1, description="stop after so many epochs without a better validation loss")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="of matrix products in training; bf16 pays on a GPU")
+    compile: bool = Field(False, description="train through torch.compile: minutes of start-up, then faster steps")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description='"auto" trains on a GPU where torch sees one')
+    shards: int | None = Field(
+        None, ge=1, description="parts of a batch, shared out to the processes of torchrun; default: one for each"
+    )
     max_returns: int = Field(24_000, ge=1, description="latest returns learnt from: a bound on training time")
     max_hints: int = Field(1_000, ge=0, description="past decisions reasoned about, to learn what reasoning is worth")
     max_spells: int = Field(12_000, ge=0, description="past decisions that the outcome head learns from")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+import os
 from typing import Annotated
 
 import typer
@@ -22,9 +23,14 @@ def train(
     force: Annotated[bool, typer.Option("--force", help="Train again although a training ended.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Learn semantic ids, backbone and role evidence from the events before a date. Ctrl-C and the same command resume."""
+    """Learn semantic ids, backbone and role evidence from the events before a date. Ctrl-C and the same command resume.
+
+    With several processes: torchrun --nproc-per-node 2 --no-python rolegen train --at DATE
+    """
     with RoleGen.open(project) as shop, bars() as progress:
         folder = shop.train(at, progress=progress, force=force)
+    if os.environ.get("RANK", "0") != "0":
+        return  # one of the processes of torchrun speaks for all
     manifest = json_module.loads((folder / "backbone" / "backbone.json").read_text("utf-8"))
     if json:
         as_json(manifest)
@@ -40,6 +46,11 @@ def train(
     if report["outcome_auc"] is not None:
         auc, error = report["outcome_auc"], report["outcome_ece"]
         table.add_row("outcome head", f"AUC {auc:.3f}, calibration error {error:.3f}, on later decisions")
+    if report["fall_random"] is not None:
+        random, hostile = report["fall_random"], report["fall_adversarial"]
+        table.add_row(
+            "guard", f"recall@10 falls by {random:.1%} with random candidates, {hostile:.1%} with adversarial ones"
+        )
     out.print(table)
     out.print(f"{folder}; next: rolegen awaken --at {at}", markup=False, soft_wrap=True)
 

@@ -78,17 +78,39 @@ def demo(
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="Name of the benchmark: demo.")],
+    name: Annotated[str, typer.Argument(help="Name of the benchmark; a wrong one lists them.")],
     data: Annotated[Path | None, typer.Option("--data", help="Folder of data sets that are not shipped.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A smaller version of at most a minute.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A smaller version of about a minute.")] = False,
     json: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    report: Annotated[Path | None, typer.Option("--report", help="Write a page with charts to this file.")] = None,
+    work: Annotated[
+        Path | None, typer.Option("--work", help="Folder for finished parts; default: .rolegen-bench/NAME.")
+    ] = None,
+    validation: Annotated[
+        bool, typer.Option("--validation", help="Run on the validation period, where settings are chosen.")
+    ] = False,
+    without: Annotated[list[str] | None, typer.Option("--without", help="A system to leave out; repeatable.")] = None,
 ) -> None:
-    """Run a benchmark; print its table and, with --json FILE, write {name, commit, machine, seconds, figures}."""
-    from rolegen_evals.bench import run
+    """Run a benchmark; print its table and, with --json FILE, write {name, commit, machine, seconds, figures}.
+
+    A benchmark with a work folder goes on after Ctrl-C where it stopped.
+    """
+    from rolegen_evals.bench import Order, run
 
     with bars() as progress:
-        result = run(name, data=data, quick=quick, progress=progress)
+        order = Order(
+            progress=progress,
+            data=data,
+            quick=quick,
+            report=report,
+            work=work,
+            validation=validation,
+            without=tuple(without or ()),
+        )
+        result = run(name, order)
     result.show(out)
-    if json is not None:
-        result.write(json)
-        out.print(f"wrote {json}", markup=False, soft_wrap=True)
+    for file in (json, report):
+        if file is not None:
+            if file is json:
+                result.write(file)
+            out.print(f"wrote {file}", markup=False, soft_wrap=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .customer import CustomerSection, customer_section
-    from .page import write_report
+    from .page import write_page, write_report
     from .words import Fact, Figure, Metric, Report, System, reasoner_words
 
 __all__ = [
@@ -22,10 +22,11 @@ __all__ = [
     "System",
     "customer_section",
     "reasoner_words",
+    "write_page",
     "write_report",
 ]
 
-_HOME = {"CustomerSection": "customer", "customer_section": "customer", "write_report": "page"}
+_HOME = {"CustomerSection": "customer", "customer_section": "customer", "write_page": "page", "write_report": "page"}
 
 
 def __getattr__(name: str) -> Any:

@@ -33,7 +33,7 @@ ROLE_COLOURS: Mapping[Role, str] = {
     "unresolved": "#7a848e",
 }
 _FATES: Mapping[Fate, str] = {"accepted": "#2f9e44", "mapped": "#1c7ed6", "rejected": "#e03131"}
-_OURS, _OTHERS, _LINE = "#0c8599", "#868e96", "#868e96"
+OURS, OTHERS, LINE = "#0c8599", "#868e96", "#868e96"
 _MARGIN = {"left": 4, "right": 44, "top": 4, "bottom": 4}  # the page may use a wider font
 
 
@@ -64,7 +64,7 @@ def metric_chart(metric: Metric, systems: Sequence[System]) -> Drawn:
     base = alt.Chart(alt.InlineData(values=rows)).encode(y=alt.Y("system:N", sort=None, axis=None))
     bars = base.mark_bar(height=12, yOffset=8, cornerRadiusEnd=3).encode(
         x=alt.X("value:Q", title=None, axis=alt.Axis(tickCount=4, format="~g")),
-        color=alt.condition(alt.datum.ours, alt.value(_OURS), alt.value(_OTHERS)),
+        color=alt.condition(alt.datum.ours, alt.value(OURS), alt.value(OTHERS)),
     )
     whiskers = base.mark_rule(strokeWidth=1.5, yOffset=8).encode(x="low:Q", x2="high:Q")
     values = base.mark_text(align="left", dx=6, yOffset=8).encode(x="high:Q", text="text:N")
@@ -74,7 +74,7 @@ def metric_chart(metric: Metric, systems: Sequence[System]) -> Drawn:
         heading=metric.label,
         spoken=spoken,
         caption=metric.meaning,
-        svg=_svg(bars + whiskers + values + names, width=150, height=40 * len(rows)),
+        svg=svg(bars + whiskers + values + names, width=150, height=40 * len(rows)),
     )
 
 
@@ -103,7 +103,7 @@ def dormancy_chart(days: Sequence[float]) -> Drawn:
     ]
     chart = (
         alt.Chart(alt.InlineData(values=rows))
-        .mark_bar(color=_OURS)
+        .mark_bar(color=OURS)
         .encode(
             x=alt.X("from:Q", title="days since the last event", axis=alt.Axis(tickCount=6)),
             x2="to:Q",
@@ -114,7 +114,7 @@ def dormancy_chart(days: Sequence[float]) -> Drawn:
     middle = sorted(days)[len(days) // 2]
     caption = f"{len(days):,} customers; half of them silent for {middle:,.0f} days or longer"
     return Drawn(
-        heading="How long they were silent", spoken=caption, caption=caption, svg=_svg(chart, width=220, height=150)
+        heading="How long they were silent", spoken=caption, caption=caption, svg=svg(chart, width=220, height=150)
     )
 
 
@@ -129,23 +129,24 @@ def _counted(heading: str, counts: Mapping[Any, int], colours: Mapping[Any, str]
     )
     labels = base.mark_text(align="left", dx=5).encode(text="text:N")
     spoken = "; ".join(f"{row['name']} {row['text']}" for row in rows)
-    return Drawn(heading=heading, spoken=spoken, svg=_svg(bars + labels, width=120, height=26 * len(rows)))
+    return Drawn(heading=heading, spoken=spoken, svg=svg(bars + labels, width=120, height=26 * len(rows)))
 
 
-def _svg(chart: alt.Chart | alt.LayerChart, *, width: int, height: int) -> Markup:
+def svg(chart: alt.Chart | alt.LayerChart, *, width: int, height: int) -> Markup:
+    """A chart in the page's look, as inline SVG; sizes in pixels."""
     spec = (
         chart.properties(width=width, height=height, background="transparent", padding=_MARGIN)
         .configure_view(stroke=None)
         .configure_axis(
             grid=False,
             domain=False,
-            tickColor=_LINE,
+            tickColor=LINE,
             labelFontSize=12,
             titleFontSize=12,
             titleFontWeight="normal",
             labelLimit=170,
         )
-        .configure_rule(color=_LINE)
+        .configure_rule(color=LINE)
         .configure_text(fontSize=12)
     )
     # vl-convert escapes all text of the specification; the template inlines its answer as markup

@@ -44,24 +44,38 @@ def write_report(path: Path, report: Report) -> Path:
     Sections are written for the first 4,000 customers, and the page says how many more there are; tiles and charts count
     all of them. All text is escaped, and a content security policy allows only the page's own style and script, by their hashes.
     """
+    return write_page(
+        path,
+        "page.html.jinja",
+        script=(_HERE / "search.js").read_text(encoding="utf-8"),
+        report=report,
+        sections=report.customers[:_SECTIONS],
+        overview=_overview(report.customers),
+        metric_charts=[metric_chart(metric, report.systems) for metric in report.metrics] if report.systems else [],
+        other_charts=_charts(report.customers),
+        best={metric.key: _best(report, metric.key) for metric in report.metrics},
+        roles=[(number, role, ROLE_MEANING[role]) for number, role in enumerate(ROLES)],
+        role_number={role: number for number, role in enumerate(ROLES)},
+    )
+
+
+def write_page(path: Path, template: str, *, folder: Path = _HERE, script: str = "", **values: object) -> Path:
+    """Write any page in the report's look; an earlier file is replaced only by a complete one.
+
+    Args:
+        template: a Jinja file in ``folder`` or beside this one; it gets ``policy``, ``style``, ``script`` and ``values``.
+        script: the only script that the page's content security policy lets run.
+    """
     style = (_HERE / "style.css").read_text(encoding="utf-8")
-    script = (_HERE / "search.js").read_text(encoding="utf-8")
+    allowed = f"script-src '{_hash(script)}'; " if script else ""
     page = (
-        _environment()
-        .get_template("page.html.jinja")
+        _environment(folder)
+        .get_template(template)
         .generate(
-            report=report,
-            sections=report.customers[:_SECTIONS],
-            overview=_overview(report.customers),
-            metric_charts=[metric_chart(metric, report.systems) for metric in report.metrics] if report.systems else [],
-            other_charts=_charts(report.customers),
-            best={metric.key: _best(report, metric.key) for metric in report.metrics},
-            roles=[(number, role, ROLE_MEANING[role]) for number, role in enumerate(ROLES)],
-            role_number={role: number for number, role in enumerate(ROLES)},
-            policy=f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
-            "base-uri 'none'; form-action 'none'",
+            policy=f"default-src 'none'; style-src '{_hash(style)}'; {allowed}base-uri 'none'; form-action 'none'",
             style=Markup(style),
             script=Markup(script),
+            **values,
         )
     )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -118,9 +132,9 @@ def _finalize(value: object) -> object:
     return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _environment() -> jinja2.Environment:
+def _environment(folder: Path) -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
+        loader=jinja2.FileSystemLoader([folder, _HERE]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=_finalize,
