@@ -1,11 +1,11 @@
-"""The benchmarks by name. Each is a function of folder, data, quick and progress that returns a ``Result``."""
+"""The benchmarks by name. Each is a function from an :class:`Order` to a ``Result``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Protocol
 
 from rolegen_errors import ProjectError
 
@@ -14,33 +14,100 @@ from .results import Result
 Progress = Callable[[str, int, int], None]
 
 
-class Benchmark(Protocol):
-    """What ``rolegen bench NAME`` runs."""
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What ``rolegen bench NAME`` was asked for; a benchmark refuses what it cannot do with :meth:`only`."""
 
-    def __call__(self, *, data: Path | None, quick: bool, progress: Progress) -> Result:
-        """``data``: folder of data sets that are not shipped; ``quick``: at most a minute, for the shape only."""
-        ...
+    progress: Progress
+    data: Path | None = None
+    """folder of data sets that are not shipped"""
+    quick: bool = False
+    """at most about a minute, for the shape only"""
+    work: Path | None = None
+    """folder in which finished parts are kept, so that a stopped run goes on"""
+    report: Path | None = None
+    """where to write a page with charts"""
+    validation: bool = False
+    """run on the validation period, not on the test period"""
+    without: tuple[str, ...] = ()
+    """systems to leave out"""
+
+    def only(self, name: str, *possible: str) -> None:
+        """Refuse every option that was given but is not in ``possible``.
+
+        Raises:
+            ProjectError: there is one.
+        """
+        for option in ("work", "report", "validation", "without"):
+            if getattr(self, option) and option not in possible:
+                raise ProjectError(f"benchmark {name!r} knows no --{option}", fix=f"leave out --{option}")
 
 
-def demo(*, data: Path | None, quick: bool, progress: Progress) -> Result:
+Benchmark = Callable[[Order], Result]
+
+
+def demo(order: Order) -> Result:
     """The demo's own table, from scratch in a folder of its own."""
     from .demo import run_demo
 
+    order.only("demo")
     with TemporaryDirectory() as folder:
-        finished = run_demo(Path(folder), progress=progress, quick=quick)
+        finished = run_demo(Path(folder), progress=order.progress, quick=order.quick)
         finished.shop.close()
         return finished.result("demo")
 
 
-BENCHMARKS: Mapping[str, Benchmark] = {"demo": demo}
+def reactivation(order: Order) -> Result:
+    """Who ranks best what dormant customers buy when they come back: all systems on Online Retail II."""
+    from .reactivation.benchmark import run_reactivation
+    from .reactivation.page import write_reactivation_page
+    from .reactivation.protocol import TEST, VALIDATION
+
+    order.only("reactivation", "work", "report", "validation", "without")
+    outcome = run_reactivation(
+        work=order.work or Path(".rolegen-bench") / "reactivation",
+        progress=order.progress,
+        period=VALIDATION if order.validation else TEST,
+        quick=order.quick,
+        without=order.without,
+    )
+    if order.report is not None:
+        write_reactivation_page(order.report, outcome)
+    return outcome.result()
 
 
-def run(name: str, *, data: Path | None, quick: bool, progress: Progress) -> Result:
+def speed(order: Order) -> Result:
+    """Users per second beside T5, share of the matrix rate, cost over catalogue and history."""
+    from .speed import bench_speed
+
+    order.only("speed")
+    return bench_speed(quick=order.quick, progress=order.progress)
+
+
+def beauty(order: Order) -> Result:
+    """Amazon Beauty, leave-one-out, full ranking: ours beside baselines of the run and what others published."""
+    from .beauty.benchmark import run_beauty
+
+    order.only("beauty", "work", "validation", "without")
+    return run_beauty(
+        data=order.data,
+        work=order.work or Path(".rolegen-bench") / "beauty",
+        progress=order.progress,
+        split="validation" if order.validation else "test",
+        quick=order.quick,
+        without=order.without,
+    )
+
+
+BENCHMARKS: Mapping[str, Benchmark] = {"speed": speed, "demo": demo, "reactivation": reactivation, "beauty": beauty}
+
+
+def run(name: str, order: Order) -> Result:
     """Run one benchmark.
 
     Raises:
-        ProjectError: there is none of that name.
+        ProjectError: there is none of that name, or it does not know an option that was given.
     """
     if name not in BENCHMARKS:
         raise ProjectError(f"there is no benchmark {name!r}", fix=f"the benchmarks are {', '.join(BENCHMARKS)}")
-    return BENCHMARKS[name](data=data, quick=quick, progress=progress)
+    return BENCHMARKS[name](order)

@@ -175,11 +175,7 @@ def interval(values: Sequence[float] | NDArray[np.float64], *, level: float = 0.
     0.75
     """
     sample = np.asarray(values, dtype=np.float64)
-    if sample.ndim != 1 or sample.size == 0:
-        raise InputError(f"a mean needs at least one user, got an array of shape {sample.shape}", fix="count returners")
-    if not np.isfinite(sample).all():
-        first = int(np.flatnonzero(~np.isfinite(sample))[0])
-        raise InputError(f"score {first} is {sample[first]}", fix="give every user a finite score")
+    _check_scores(sample)
     mean = float(sample.mean())
     if sample.size < 2:
         return Interval(value=mean, low=None, high=None, users=1)
@@ -195,6 +191,36 @@ def interval(values: Sequence[float] | NDArray[np.float64], *, level: float = 0.
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return Interval(value=mean, low=float(found.low), high=float(found.high), users=int(sample.size))
+
+
+def clustered(
+    values: Sequence[float] | NDArray[np.float64], users: Sequence[str], *, level: float = 0.95, seed: int = 0
+) -> Interval:
+    r"""The mean of scores of which a user may have several, with the percentile bootstrap interval over users.
+
+    A resample draws users with all of their scores: :math:`\sum_u w_u s_u / \sum_u w_u n_u` with multinomial weights
+    :math:`w` (2,000 seeded resamples). ``users`` counts users, not scores.
+
+    >>> clustered([1.0, 1.0, 0.0], ["ann", "ann", "bob"]).users
+    2
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.shape != (len(users),):
+        raise InputError(f"{len(users)} users for scores of shape {sample.shape}", fix="name the user of every score")
+    _check_scores(sample)
+    mean = float(sample.mean())
+    distinct, place = np.unique(np.asarray(users, dtype=str), return_inverse=True)
+    U = len(distinct)
+    if U < 2:
+        return Interval(value=mean, low=None, high=None, users=U)
+    total, count = np.bincount(place, weights=sample), np.bincount(place)
+    rng = np.random.default_rng(seed)
+    means: list[float] = []
+    for low in range(0, _RESAMPLES, step := max(1, _CELLS_PER_BATCH // U)):
+        weight = rng.multinomial(U, np.full(U, 1 / U), size=min(step, _RESAMPLES - low))
+        means += (weight @ total / (weight @ count)).tolist()
+    bounds = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value=mean, low=float(bounds[0]), high=float(bounds[1]), users=U)
 
 
 def paired_difference(ours: Mapping[str, float], theirs: Mapping[str, float], *, seed: int = 0) -> Interval:
@@ -213,6 +239,14 @@ def paired_difference(ours: Mapping[str, float], theirs: Mapping[str, float], *,
             fix="score both systems on the same users",
         )
     return interval([score - theirs[user] for user, score in ours.items()], seed=seed)
+
+
+def _check_scores(sample: NDArray[np.float64]) -> None:
+    if sample.ndim != 1 or sample.size == 0:
+        raise InputError(f"a mean needs at least one user, got an array of shape {sample.shape}", fix="count returners")
+    if not np.isfinite(sample).all():
+        first = int(np.flatnonzero(~np.isfinite(sample))[0])
+        raise InputError(f"score {first} is {sample[first]}", fix="give every user a finite score")
 
 
 def _exposure(slates: Collection[Sequence[str]], catalogue: Collection[str], k: int) -> NDArray[np.int64]:
