@@ -29,7 +29,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "ease": {"penalty": 5.0, "learn_half_life": 0, "ask_half_life": 180},
     "ranker": {
         "objective": "binary", "least_gap": 36, "leaves": 4, "trees": 10, "rate": 0.1, "least_rows": 5, "columns": 1.0,
-        "negatives": 10,
+        "l2": 0.0, "negatives": 10,
     },
 }  # fmt: skip
 SETTINGS = {**SETTINGS, "ranker_full": SETTINGS["ranker"]}
