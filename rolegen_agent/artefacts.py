@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,17 +18,16 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from rolegen_errors import InputError, ProjectError
-from rolegen_graphs.words import ROLES, CallSite
+from rolegen_graphs.words import ROLES
 
 from .evidence import Evidence, Market, compute_evidence
+from .past_reasoning import PastReasoning, cuts_before
 from .project import Project
 from .text_encoders import text_encoder
 
 if TYPE_CHECKING:
     from rolegen_backbone.artefact import TrainedBackbone
     from rolegen_backbone.distributed import Group
-    from rolegen_backbone.events import EventLog
-    from rolegen_backbone.examples import Hint
 
 Progress = Callable[[str, int, int], None]
 """stage, done, total"""
@@ -93,6 +92,7 @@ def _train(project: Project, at: datetime, group: Group, progress: Progress, *, 
         dormant_days=project.settings.dormancy.days,
         max_returns=settings.max_returns,
         max_hints=settings.max_hints,
+        max_read=settings.max_read,
         max_spells=settings.max_spells,
         patience=settings.patience,
         precision=settings.precision,
@@ -128,15 +128,12 @@ def _train(project: Project, at: datetime, group: Group, progress: Progress, *, 
     progress("items", 0, 1)
     items = known_items(project, at)
     progress("items", 1, 1)
-    cut = at - timedelta(days=config.validation_days)
-    progress("evidence", 0, 2)
-    earlier = compute_evidence(events, items, at=cut)
-    progress("evidence", 1, 2)
     ids = items["item"].to_numpy().astype(str)
     log = EventLog.from_frame(events.filter(pl.col("item").is_in(items["item"].implode())), ids)
     # A process that has decided before left torch on one thread; the number of threads shapes the last bits of a model.
     use_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
-    hints = _Hints(project, events, items, earlier, log, progress)
+    cuts = cuts_before(at - timedelta(days=config.validation_days))
+    past = PastReasoning(project.settings, events, items, log, cuts=cuts, progress=progress)
     TrainedBackbone.fit(
         items,
         log,
@@ -145,13 +142,15 @@ def _train(project: Project, at: datetime, group: Group, progress: Progress, *, 
         config=config,
         roles=len(ROLES),
         folder=folder / "backbone",
-        hints=hints,
+        hints=past.candidates,
+        readings=past.roles,
         progress=progress,
         encoder=encoder,
     )
+    progress("evidence", 0, 1)
     if group.first:
         compute_evidence(events, items, at=at).save(folder / "evidence")
-    progress("evidence", 2, 2)
+    progress("evidence", 1, 1)
     group.wait()
     return folder
 
@@ -208,49 +207,6 @@ def known_items(project: Project, at: datetime) -> pl.DataFrame:
     items = pl.read_parquet(project.items).filter(pl.col("first_seen").is_null() | (pl.col("first_seen") < at))
     items = items.with_columns(pl.col("title").fill_null("")).sort("item")
     return items.with_columns(text_categories(items).alias("category"))
-
-
-class _Hints:
-    """Candidates that the evidence reasoner would have had for past decisions, with evidence that ends before them."""
-
-    def __init__(
-        self,
-        project: Project,
-        events: pl.DataFrame,
-        items: pl.DataFrame,
-        evidence: Evidence,
-        log: EventLog,
-        progress: Progress,
-    ) -> None:
-        self._project, self._events, self._items, self._evidence = project, events, items, evidence
-        self._log, self._progress = log, progress
-
-    def __call__(self, decisions: Sequence[tuple[int, int]]) -> list[Hint]:
-        from rolegen_backbone.events import moment
-
-        from .backbone_tool import make_hint
-        from .catalogue import TextCatalogue
-        from .observer import LogObserver
-        from .reasoning import EvidenceReasoner
-
-        settings = self._project.settings
-        market = Market(self._events, self._items)
-        observer = LogObserver(self._events, self._items, max_events=settings.reasoner.max_events)
-        reasoner = EvidenceReasoner(self._evidence, market, paths=settings.reasoner.paths)
-        catalogue = TextCatalogue(self._items, market, stock_days=settings.data.stock_days)
-        index = {item: row for row, item in enumerate(self._items["item"].to_list())}
-        site = CallSite(decision="training", round=1, node="reason")
-        hints = []
-        for done, (user, second) in enumerate(decisions):
-            seen = observer.observe(str(self._log.users[user]), moment(second))
-            reading = reasoner.reason(seen, (), site=site)
-            paths = reasoner.simulate(seen, reading, (), site=site)
-            specs = [(path.path, step, spec) for path in paths for step, spec in enumerate(path.specs())]
-            hints.append(make_hint(catalogue.ground(specs, seen), index))
-            if done % 50 == 0:
-                self._progress("reasoning", done, len(decisions))
-        self._progress("reasoning", len(decisions), len(decisions))
-        return hints
 
 
 def _digest(file: Path) -> str:

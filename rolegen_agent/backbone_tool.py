@@ -14,13 +14,15 @@ import torch
 from rolegen_backbone.artefact import TrainedBackbone
 from rolegen_backbone.examples import NO_HINT, Decision, Hint
 from rolegen_errors import InputError, ProjectError
-from rolegen_graphs.words import ROLES, Candidate, Effect, Slate, SlateItem
+from rolegen_graphs.words import ROLES, Candidate, Effect, Role, RoleLabel, Slate, SlateItem
 
 if TYPE_CHECKING:
     from .catalogue import TextCatalogue
 
 PARTS = ("decoder", "item model", "repeat", "trend", "reasoning")
 """names of the mixture's parts in ``SlateItem.parts``; they add up to the score, the item's probability"""
+SILENT: tuple[Role, ...] = ("incidental", "unresolved")
+"""roles of events that tell nothing of what comes next"""
 AHEAD = 64
 """baseline slates that are computed together in a batch"""
 
@@ -61,8 +63,10 @@ class BackboneRecommender:
             for (number, _), found in zip(paths, self._backbone.roll(decision, walks), strict=True)
         )
 
-    def slate(self, user: str, at: datetime, candidates: Sequence[Candidate], size: int) -> Slate:
-        """The ``size`` most probable available items under the mixture with ``candidates`` integrated.
+    def slate(
+        self, user: str, at: datetime, candidates: Sequence[Candidate], size: int, labels: Sequence[RoleLabel] = ()
+    ) -> Slate:
+        """The ``size`` most probable available items under the mixture, with ``candidates`` and ``labels`` integrated.
 
         Raises ``InputError`` for a time later than ``until``.
         """
@@ -74,7 +78,8 @@ class BackboneRecommender:
         if not candidates and (ready := self._ahead.pop((user, at, size), None)) is not None:
             return ready
         known = [c for c in candidates if c.item in self._index]
-        return self._slates([self._backbone.decision(user, at, self._hint(known))], [known], at, size)[0]
+        hint = make_hint(known, self._index, labels)
+        return self._slates([self._backbone.decision(user, at, hint)], [known], at, size)[0]
 
     def prepare(self, users: Sequence[str], at: datetime, size: int) -> None:
         """Compute the slates without candidates of many users in one batch; the next ``slate`` call of each takes it."""
@@ -117,9 +122,6 @@ class BackboneRecommender:
             slates.append(Slate(items=tuple(items), entropy=float(found.entropy_B[row])))
         return slates
 
-    def _hint(self, candidates: Sequence[Candidate]) -> Hint:
-        return make_hint(candidates, self._index)
-
     def _available(self, at: datetime) -> npt.NDArray[np.bool_]:
         with self._lock:
             if self._stock is None or self._stock[0] != at:
@@ -133,18 +135,25 @@ class BackboneRecommender:
             return self._stock[1]
 
 
-def make_hint(candidates: Sequence[Candidate], index: dict[str, int]) -> Hint:
-    """Candidates as the model reads them; those without a known item are left out. The first spec of an item counts."""
+def make_hint(candidates: Sequence[Candidate], index: dict[str, int], labels: Sequence[RoleLabel] = ()) -> Hint:
+    """Candidates and roles as the model reads them.
+
+    Candidates without a known item are left out; the first spec of an item counts. Events whose role is not resolved, or
+    that did nothing, are left out too; the surest label comes first.
+    """
     first: dict[int, Candidate] = {}
     for candidate in candidates:
         if candidate.item is not None and candidate.item in index:
             first.setdefault(index[candidate.item], candidate)
-    if not first:
+    telling = sorted((one for one in labels if one.role not in SILENT), key=lambda one: (-one.confidence, -one.event))
+    if not first and not telling:
         return NO_HINT
     return Hint(
         item=np.array(list(first), np.int64),
         role=np.array([ROLES.index(c.role) for c in first.values()], np.int64),
         score=np.array([c.score for c in first.values()], np.float32),
+        event=np.array([one.event for one in telling], np.int64),
+        event_role=np.array([ROLES.index(one.role) for one in telling], np.int64),
     )
 
 

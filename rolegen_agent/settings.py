@@ -153,6 +153,9 @@ class BackboneSettings(Section):
         None, ge=1, description="parts of a batch, shared out to the processes of torchrun; default: one for each"
     )
     max_returns: int = Field(24_000, ge=1, description="latest returns learnt from: a bound on training time")
+    max_read: int = Field(
+        6_000, ge=0, description="past decisions whose events are given their roles, to learn what roles tell"
+    )
     max_hints: int = Field(1_000, ge=0, description="past decisions reasoned about, to learn what reasoning is worth")
     max_spells: int = Field(12_000, ge=0, description="past decisions that the outcome head learns from")
 

@@ -53,6 +53,7 @@ class Sizes:
     use_dense: bool = False
     use_own: bool = True
     use_market: bool = True
+    use_prefix: bool = True
 
 
 class TrainedBackbone:
@@ -88,6 +89,7 @@ class TrainedBackbone:
         roles: int,
         folder: Path,
         hints: Hints,
+        readings: Hints | None = None,
         progress: Progress,
         encoder: TextEncoder | None = None,
     ) -> TrainedBackbone:
@@ -98,6 +100,8 @@ class TrainedBackbone:
         Args:
             items: ``item, title, category, price`` of all items first seen before ``as_of``, sorted by item.
             roles: number of role codes that hints may carry.
+            hints: reasoned candidates and roles of events; asked for kept-out returns.
+            readings: roles of events alone, for the first stage too; nothing where they are not known.
             encoder: embeds the items' texts in place of TF-IDF; any ``Embeddings`` of langchain-core will do.
         """
         if len(log) and int(log.time.max()) >= seconds(as_of):
@@ -122,7 +126,15 @@ class TrainedBackbone:
         self = cls(model, space, log, as_of, (1.0, 0.0), {})
         group = joined()
         report = train(
-            model, log, self.features, config, folder, last_day=seconds(as_of) // DAY, hints=hints, progress=progress
+            model,
+            log,
+            self.features,
+            config,
+            folder,
+            last_day=seconds(as_of) // DAY,
+            hints=hints,
+            readings=readings,
+            progress=progress,
         )
         if report is None:  # the first process ends the training and saves it
             group.wait()

@@ -202,7 +202,7 @@ def _best_items(model: Backbone, collate: Collator, decisions: Sequence[Decision
 
 def _thin(hint: Hint, random: np.random.Generator) -> Hint:
     keep = random.random(len(hint.item)) < KEPT
-    return Hint(hint.item[keep], hint.role[keep], hint.score[keep])
+    return replace(hint, item=hint.item[keep], role=hint.role[keep], score=hint.score[keep])
 
 
 @torch.no_grad()

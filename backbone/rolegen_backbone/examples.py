@@ -20,20 +20,28 @@ from .model import CANDIDATE_FEATURES, EVENT_FEATURES, Batch
 
 SHORTEST_GAP = 3
 """returns after less than a third of the dormancy are left out: they cost time and did not help"""
+KEYS = 4
+"""events that the decoder has before the codes, at most"""
 MAX_TARGETS = 6
 """target items sampled from one basket for one step; more only cost time"""
 
 
+NONE = np.zeros(0, np.int64)
+
+
 @dataclass(frozen=True)
 class Hint:
-    """Reasoned candidates of one decision, aligned arrays of length C."""
+    """What reasoning says of one decision: C candidates, and the roles of R events of the trajectory."""
 
     item: Ints
     role: Ints
     score: Floats
+    event: Ints = field(default_factory=lambda: NONE)
+    """ids of events, those that matter most first; the first :data:`KEYS` of them are the key events"""
+    event_role: Ints = field(default_factory=lambda: NONE)
 
 
-NO_HINT = Hint(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
+NO_HINT = Hint(NONE, NONE, np.zeros(0, np.float32))
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,7 @@ class Decision:
     """Unix second; a whole day, so that nothing of the same day is seen"""
     pool: Pool
     hint: Hint = NO_HINT
-    target: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    target: Ints = field(default_factory=lambda: NONE)
     weight: float = 1.0
 
 
@@ -189,12 +197,32 @@ class Collator:
                     feature[b, n + k, 1] = 1.0
         return tuple(torch.from_numpy(x) for x in (item, behaviour, feature, mask))  # type: ignore[return-value]
 
+    def read(self, decisions: Sequence[Decision], T: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Roles of the events (B, T) from 1, places of the key events (B, Y), mask (B, Y).
+
+        Events that the model does not see any more, being older than its history, are left out.
+        """
+        found, B = [], len(decisions)
+        role = np.zeros((B, T), np.int64)
+        for b, d in enumerate(decisions):
+            rows = self.log.rows(d.user, d.at)
+            known = self.log.event[max(rows.start, rows.stop - self.history) : rows.stop]
+            _, place, number = np.intersect1d(known, d.hint.event, return_indices=True)
+            role[b, place] = d.hint.event_role[number] + 1
+            found.append(np.sort(place[np.argsort(number)][:KEYS]))
+        Y = max(len(keys) for keys in found)
+        key, mask = np.zeros((B, Y), np.int64), np.zeros((B, Y), bool)
+        for b, keys in enumerate(found):
+            key[b, : len(keys)], mask[b, : len(keys)] = keys, True
+        return torch.from_numpy(role), torch.from_numpy(key), torch.from_numpy(mask)
+
     def batch(self, decisions: Sequence[Decision]) -> Batch:
         """Pad pools and candidates; candidates must be in their decision's pool."""
         B = len(decisions)
         item, behaviour, feature, mask = self.events(
             np.array([d.user for d in decisions]), np.array([d.at for d in decisions])
         )
+        event_role, key, key_mask = self.read(decisions, item.shape[1])
         P = max(len(d.pool.item) for d in decisions)
         C = max(1, max(len(d.hint.item) for d in decisions))
         pool = np.zeros((B, P), np.int64)
@@ -218,6 +246,9 @@ class Collator:
             behaviour_BT=behaviour,
             event_BTX=feature,
             event_mask_BT=mask,
+            event_role_BT=event_role,
+            key_BY=key,
+            key_mask_BY=key_mask,
             user_BU=torch.from_numpy(np.stack([d.pool.user for d in decisions])),
             pool_BP=torch.from_numpy(pool),
             pool_BPF=torch.from_numpy(pool_feature),

@@ -4,7 +4,8 @@ What it is:
  - an event encoder: a small pre-norm transformer over the user's last events (item content and codes, behaviour, time
    gap, quantity, price) with one token that carries what can be counted about the user;
  - a decoder over semantic ids: causal transformer with cross-attention into the encoded events, scaled-cosine logits
-   (against popularity hubs), normalised over the codes that the trie allows, so that it is a distribution over items;
+   (against popularity hubs), normalised over the codes that the trie allows, so that it is a distribution over items.
+   Where somebody has read the trajectory, the key events stand before the codes as a prefix;
  - a dense part, off by default: scaled cosine with every item of the catalogue, the plain item model beside the decoder;
  - two pointers over the *pool* of the decision, scored from features as of the decision time: *own*, over the user's own
    items (the repeat mechanism, after the pointer-generator of See et al. 2017, arXiv 1704.04368, and the split into repeat
@@ -18,7 +19,7 @@ What it is:
 The next item's distribution is the mixture ``g_decoder p_decoder + g_dense p_dense + g_own p_own + g_market p_market +
 g_cand p_cand``. A mixture over items is also a mixture over trie prefixes, which is why one beam search over the trie finds the best of all.
 
-Shapes: B decisions, T events, P pool items, C candidates, S target items, L code levels, D width.
+Shapes: B decisions, T events, P pool items, C candidates, Y key events, S target items, L code levels, D width.
 """
 
 from __future__ import annotations
@@ -78,6 +79,8 @@ class BackboneConfig:
     use_dense: bool = False
     use_own: bool = True
     use_market: bool = True
+    use_prefix: bool = True
+    """whether the decoder has the key events before the codes, and the encoder their roles"""
     dense_top: int = 2048
     """items that the dense part hands to the beam search; a catalogue of at most so many is searched exactly"""
     use_ids: bool = False
@@ -107,7 +110,11 @@ class Attention(nn.Module):
 
     def remember(self, memory_BSD: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (B, heads, S, D / heads): the cache of decoding."""
-        key, value = self.key_value(memory_BSD).chunk(2, dim=-1)
+        return self.split_pairs(self.key_value(memory_BSD))
+
+    def split_pairs(self, pair_BSE: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (B, heads, S, D / heads) from both side by side (B, S, 2 D)."""
+        key, value = pair_BSE.chunk(2, dim=-1)
         return self._split(key), self._split(value)
 
     def forward(self, x_BTD: Tensor, cache: tuple[Tensor, Tensor], mask: Tensor | None = None) -> Tensor:
@@ -116,8 +123,10 @@ class Attention(nn.Module):
         mixed = F.scaled_dot_product_attention(self._split(self.query(x_BTD)), key, value, attn_mask=mask)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
-    def attend_few(self, x_BKD: Tensor, few: list[Tensor]) -> Tensor:
+    def attend_few(self, x_BKD: Tensor, few: list[Tensor], there: Tensor) -> Tensor:
         """Attention of each of K queries to a few keys of its own: ``few`` holds (B, K or 1, 2 D) keys and values.
+
+        ``there`` (B, Y) says which of the first Y of them exist; all others do.
 
         A general kernel would start one tiny matrix product for each query and head, which costs many times the work
         itself where there are as few keys as codes in a semantic id.
@@ -127,6 +136,8 @@ class Attention(nn.Module):
         split = [pair.unflatten(-1, (2, self.heads, -1)).unbind(dim=2) for pair in few]  # (B, K or 1, heads, D / heads)
         query = self.query(x_BKD).unflatten(-1, (self.heads, -1))
         score = torch.stack([(query * key).sum(dim=-1, keepdim=True) for key, _ in split])
+        if there.shape[1]:
+            score[: there.shape[1]].masked_fill_(~there.T[:, :, None, None, None], -torch.inf)
         weight = (score * query.shape[-1] ** -0.5).softmax(dim=0)
         mixed = split[-1][1] * weight[-1]
         for number, (_, value) in enumerate(split[:-1]):
@@ -230,17 +241,27 @@ class DecoderLayer(nn.Module):
         return x + self.feed(self.norm3(x))
 
     def step(
-        self, x_BKD: Tensor, past: list[Tensor], events: tuple[Tensor, Tensor], event_mask: Tensor
+        self, x_BKD: Tensor, past: list[Tensor], memory: Memory, event_mask: Tensor, prefix_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The layer for the newest code of K beams, and that code's keys and values (B, K, 2 D).
 
-        ``past`` are those of the codes before it, (B, K or 1, 2 D) each; ``events`` belong to all beams of a decision.
+        ``past`` are those of the codes before it, (B, K or 1, 2 D) each; ``memory`` belongs to all beams of a decision.
         """
         normed = self.norm1(x_BKD)
         newest = self.attention.key_value(normed)
-        x = x_BKD + self.attention.attend_few(normed, [*past, newest])
-        x = x + self.cross(self.norm2(x), events, event_mask)
+        x = x_BKD + self.attention.attend_few(normed, [*memory.prefix, *past, newest], prefix_mask)
+        x = x + self.cross(self.norm2(x), memory.events, event_mask)
         return x + self.feed(self.norm3(x)), newest
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What one decoder layer attends to besides the codes: computed once a decision, shared by all its beams."""
+
+    events: tuple[Tensor, Tensor]
+    """keys and values (B, heads, T, D / heads)"""
+    prefix: list[Tensor]
+    """for each key event: keys and values (B, 1, 2 D)"""
 
 
 @dataclass(frozen=True)
@@ -280,6 +301,11 @@ class Batch:
     behaviour_BT: Tensor
     event_BTX: Tensor
     event_mask_BT: Tensor
+    event_role_BT: Tensor
+    """role that reasoning gave the event, counted from 1; 0 where it gave none"""
+    key_BY: Tensor
+    """places of the key events, in time order"""
+    key_mask_BY: Tensor
     user_BU: Tensor
     pool_BP: Tensor
     """item indices"""
@@ -304,6 +330,9 @@ class Encoded:
     mask_BT: Tensor
     recent_BE: Tensor
     """content of the last events, weighted by recency: what an intervention changes most directly"""
+    prefix_BYD: Tensor
+    """the key events as the decoder has them before the codes"""
+    prefix_mask_BY: Tensor
 
 
 @dataclass(frozen=True)
@@ -417,6 +446,8 @@ class Backbone(nn.Module):
         self.item_bias = nn.Parameter(torch.zeros(config.items + 1)) if config.use_ids else None
         self.behaviour_in = nn.Embedding(config.behaviours, D)
         self.event_in = nn.Linear(EVENT_FEATURES, D)
+        self.event_role_in = nn.Embedding(config.roles + 1, D, padding_idx=0) if config.use_prefix else None
+        self.prefix_in = nn.Parameter(torch.zeros(D)) if config.use_prefix else None
         self.user_in = nn.Sequential(nn.Linear(len(USER_FEATURES), D), nn.GELU(), nn.Linear(D, D))
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(D)
@@ -478,6 +509,8 @@ class Backbone(nn.Module):
         """Encode events behind one token that carries the counted facts of the user."""
         user = self.standard(batch.user_BU)
         x = self.item_vector(batch.item_BT) + self.behaviour_in(batch.behaviour_BT) + self.event_in(batch.event_BTX)
+        if self.event_role_in is not None:
+            x = x + self.event_role_in(batch.event_role_BT)
         x = torch.cat([self.user_in(user).unsqueeze(1), x], dim=1)
         mask_BT = F.pad(batch.event_mask_BT, (1, 0), value=True)
         mask = mask_BT[:, None, None, :]
@@ -495,7 +528,13 @@ class Backbone(nn.Module):
         if self.config.causal:
             last = (mask_BT * torch.arange(x.shape[1], device=x.device)).argmax(dim=1)
             state = x[torch.arange(len(x), device=x.device), last]
-        return Encoded(state_BD=state, memory_BTD=x, mask_BT=mask_BT, recent_BE=recent)
+        key, key_mask = batch.key_BY, batch.key_mask_BY
+        if self.prefix_in is None or not key_mask.any():
+            key, key_mask = key[:, :0], key_mask[:, :0]
+        prefix = x.gather(1, (key + 1).unsqueeze(-1).expand(-1, -1, x.shape[-1]))  # the user's token stands first
+        if self.prefix_in is not None:
+            prefix = prefix + self.prefix_in
+        return Encoded(state, x, mask_BT, recent, prefix, key_mask)
 
     # -- pointers and gates ---------------------------------------------------------------------------------------
 
@@ -594,15 +633,21 @@ class Backbone(nn.Module):
 
     # -- decoding -------------------------------------------------------------------------------------------------
 
-    def begin_decoding(self, encoded: Encoded) -> list[tuple[Tensor, Tensor]]:
+    def begin_decoding(self, encoded: Encoded) -> list[Memory]:
         """Keys and values of the events for each decoder layer: shared by all beams, never copied."""
-        memory = encoded.memory_BTD.to(self.begin.dtype)
-        return [layer.cross.remember(memory) for layer in self._decoder_layers()]
+        memory, prefix = encoded.memory_BTD.to(self.begin.dtype), encoded.prefix_BYD.to(self.begin.dtype)
+        return [
+            Memory(
+                layer.cross.remember(memory),
+                list(layer.attention.key_value(layer.norm1(prefix)).split(1, dim=1)) if prefix.shape[1] else [],
+            )
+            for layer in self._decoder_layers()
+        ]
 
     def step(
         self,
         encoded: Encoded,
-        events: list[tuple[Tensor, Tensor]],
+        memory: list[Memory],
         code_BK: Tensor | None,
         level: int,
         cache: CodeCache,
@@ -610,7 +655,7 @@ class Backbone(nn.Module):
         """What the decoder knows (B, K, D) before the code of ``level`` of K beams, and the cache grown by one token.
 
         Args:
-            events: what :meth:`begin_decoding` returned.
+            memory: what :meth:`begin_decoding` returned.
             code_BK: the beams' last code; None on level 0, where there is one beam.
             cache: of these K beams; empty on level 0. See :meth:`CodeCache.select`.
         """
@@ -620,7 +665,7 @@ class Backbone(nn.Module):
         mask = encoded.mask_BT[:, None, None, :]
         grown = []
         for number, layer in enumerate(self._decoder_layers()):
-            x, newest = layer.step(x, cache.past(number), events[number], mask)
+            x, newest = layer.step(x, cache.past(number), memory[number], mask, encoded.prefix_mask_BY)
             grown.append(newest)
         return self.decoder_norm(x), CodeCache((*cache.levels, tuple(grown)), (*cache.rows, None))
 
@@ -653,9 +698,16 @@ class Backbone(nn.Module):
             seen = seen & (places <= place_S.repeat_interleave(L).unsqueeze(1))
         x = (x + state).view(B * S, L, D)
         causal = torch.ones(L, L, dtype=torch.bool, device=x.device).tril()
-        for layer, (key, value) in zip(self._decoder_layers(), self.begin_decoding(encoded), strict=True):
+        if Y := encoded.prefix_mask_BY.shape[1]:
+            before = encoded.prefix_mask_BY.repeat_interleave(S, dim=0)[:, None, None, :].expand(-1, -1, L, -1)
+            causal = torch.cat([before, causal.expand(B * S, 1, L, L)], dim=-1)
+        for layer, memory in zip(self._decoder_layers(), self.begin_decoding(encoded), strict=True):
             past = layer.attention.remember(layer.norm1(x))
-            x = layer(x, past, causal, (key, value), seen, S)
+            if Y:
+                prefix = layer.attention.split_pairs(torch.cat(memory.prefix, dim=1))
+                both = [(side.repeat_interleave(S, dim=0), mine) for side, mine in zip(prefix, past, strict=True)]
+                past = torch.cat(both[0], dim=2), torch.cat(both[1], dim=2)
+            x = layer(x, past, causal, memory.events, seen, S)
         x = self.decoder_norm(x).view(B, S, L, D)
         node = self.trie.node[target_BS]
         total = torch.zeros(B, S, device=x.device)
@@ -729,3 +781,5 @@ def _initialise(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Embedding):
         nn.init.normal_(module.weight, std=0.05)
+        if module.padding_idx is not None:
+            nn.init.zeros_(module.weight[module.padding_idx])

@@ -72,6 +72,8 @@ def fit_outcome(model: Backbone, log: EventLog, data: Spells, config: TrainConfi
             memory_BTD=state[row].unsqueeze(1),
             mask_BT=row.unsqueeze(1) >= 0,
             recent_BE=recent[row],
+            prefix_BYD=state[row].unsqueeze(1)[:, :0],
+            prefix_mask_BY=row.unsqueeze(1)[:, :0] >= 0,
         )
         return model.outcome(feature[row], stored)
 

@@ -256,7 +256,12 @@ class _Order:
     def __init__(self, count: int, config: TrainConfig) -> None:
         self._count, self._batch, self._seed = count, config.batch, config.seed
         self._per_epoch = -(-count // config.batch)
+        self._steps = self._per_epoch * config.epochs
         self._shuffled: tuple[int, Ints] | None = None
+
+    def progress(self, step: int) -> float:
+        """How much of the training lies behind, in [0, 1)."""
+        return step / self._steps
 
     def rows(self, step: int) -> Ints:
         epoch, k = divmod(step, self._per_epoch)
@@ -274,6 +279,7 @@ def _draw(
     target, weight = sample_targets(chosen, random)
     weight = weight / weight.sum()
     hidden = torch.from_numpy(random.random((len(chosen), collate.history)) < config.unknown_item)
+    silent = torch.from_numpy(random.random((len(chosen), 1)) < config.silence * order.progress(step))
     drawn = []
     for number in mine:
         part = slice(number * len(chosen) // shards, (number + 1) * len(chosen) // shards)
@@ -284,7 +290,12 @@ def _draw(
             part, share = slice(0, 1), torch.zeros_like(weight[:1])
         batch = collate.batch(chosen[part])
         hide = hidden[part, : batch.item_BT.shape[1]]
-        batch = replace(batch, item_BT=batch.item_BT.masked_fill(hide, UNKNOWN_ITEM))
+        batch = replace(
+            batch,
+            item_BT=batch.item_BT.masked_fill(hide, UNKNOWN_ITEM),
+            event_role_BT=batch.event_role_BT.masked_fill(silent[part], 0),
+            key_mask_BY=batch.key_mask_BY & ~silent[part],
+        )
         drawn.append(_Shard(number, batch, target[part], share, pool_hits(chosen[part], batch)))
     return drawn
 

@@ -40,7 +40,7 @@ from .taste_training import fit_taste, taste_weights
 Progress = Callable[[str, int, int], None]
 """stage, done, total"""
 Hints = Callable[[Sequence[tuple[int, int]]], list[Hint]]
-"""reasoned candidates for (user index, Unix second) decisions"""
+"""what reasoning says of (user index, Unix second) decisions"""
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,16 @@ class TrainConfig:
     max_returns: int = 24_000
     """the latest returns before the validation window are kept, and as many in it: a bound on training time"""
     max_hints: int = 1_500
+    max_read: int = 6_000
+    """the latest returns before the validation window whose events are given their roles, and as many in it"""
     max_spells: int = 12_000
     refit: bool = False
     """learn stage 1 once more, from the start and on the kept-out returns too, when those have served their purpose"""
     unknown_item: float = 0.05
     """share of events whose item is hidden, so that "some item" has a meaning in rollouts"""
+    silence: float = 0.5
+    """share of decisions that learn without the roles of their events in the end; it grows from nothing, so that the key
+    events first show the way to the target and are then to be done without"""
     delayed_labels: Literal["weighted", "leave_out"] = "weighted"
     """decisions whose horizon is not over: learnt from with the weights of ``delayed.py``, or left out"""
     candidate_noise: float = 0.25
@@ -122,9 +127,16 @@ class Trained:
 
 
 def prepare(
-    log: EventLog, baskets: Baskets, features: Features, config: TrainConfig, *, last_day: int, progress: Progress
+    log: EventLog,
+    baskets: Baskets,
+    features: Features,
+    config: TrainConfig,
+    *,
+    last_day: int,
+    readings: Hints | None = None,
+    progress: Progress,
 ) -> tuple[list[Decision], list[Decision]]:
-    """Training and validation returns, in time order.
+    """Training and validation returns, in time order, the latest of them with the roles of their events.
 
     Raises:
         InputError: the log has no return at all.
@@ -155,6 +167,11 @@ def prepare(
             progress("features", done, len(order))
     progress("features", len(order), len(order))
     train, validation = decisions[: len(before)], decisions[len(before) :]
+    if readings is not None:
+        for part in (train, validation):
+            first = max(len(part) - config.max_read, 0)
+            hints = readings([(d.user, d.at) for d in part[first:]])
+            part[first:] = [replace(d, hint=hint) for d, hint in zip(part[first:], hints, strict=True)]
     if not train or not validation:
         raise InputError(
             f"the log has too few returning users to train on ({len(train)} before, {len(validation)} in the last {config.validation_days} days)",
@@ -172,9 +189,12 @@ def train(
     *,
     last_day: int,
     hints: Hints,
+    readings: Hints | None = None,
     progress: Progress,
 ) -> Trained | None:
     """All stages; leaves the best weights in ``model``. ``last_day`` is the first day that must not be seen.
+
+    ``hints`` gives reasoned candidates with the roles of events, ``readings`` the roles alone, where it knows any.
 
     None in all processes but the first, whose models have seen the first stage only.
     """
@@ -182,7 +202,15 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     group = joined()
     baskets = Baskets.of(log)
-    learn, validation = prepare(log, baskets, features, config, last_day=last_day, progress=progress)
+    learn, validation = prepare(
+        log,
+        baskets,
+        features,
+        config,
+        last_day=last_day,
+        readings=readings if model.config.use_prefix and model.config.use_decoder else None,
+        progress=progress,
+    )
     blank = {name: weight.clone() for name, weight in model.state_dict().items()}
     taste = fit_taste(model, log, learn, validation, config, folder, progress, group)
     if group.first:

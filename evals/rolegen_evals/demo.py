@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 AT = datetime(2011, 9, 1, tzinfo=UTC)
 """A date in the log's test period (from 2011-06-01): nothing was tuned on what follows it."""
-QUICK = {"epochs": 1, "max_returns": 1_500, "max_hints": 150, "max_spells": 2_000}
+QUICK = {"epochs": 1, "max_returns": 1_500, "max_hints": 150, "max_read": 150, "max_spells": 2_000}
 """[backbone] of ``--quick``"""
 SYSTEMS: Mapping[str, str] = {
     "rolegen": "RoleGen (backbone with reasoning)",

@@ -22,6 +22,7 @@ from .words import (
     Path,
     Reading,
     Reflection,
+    RoleLabel,
     Signal,
     Slate,
 )
@@ -83,8 +84,13 @@ class Recommender(Protocol):
         """The effect of each (path number, item ids in order of the steps)."""
         ...
 
-    def slate(self, user: str, at: datetime, candidates: Sequence[Candidate], size: int) -> Slate:
-        """The best ``size`` available items, with the surviving candidates integrated; no candidates = no reasoning."""
+    def slate(
+        self, user: str, at: datetime, candidates: Sequence[Candidate], size: int, labels: Sequence[RoleLabel] = ()
+    ) -> Slate:
+        """The best ``size`` available items, with the surviving candidates integrated; no candidates = no reasoning.
+
+        ``labels`` are the roles that the reading gave to events; a recommender may make use of them.
+        """
         ...
 
 

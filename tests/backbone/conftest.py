@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -174,6 +175,13 @@ class Toy(NamedTuple):
         at = day * DAY
         extra = np.array(hinted, np.int64) if hinted else None
         return Decision(user, at, self.features.pool(user, at, extra), hint(hinted) if hinted else NO_HINT)
+
+    def read(self, decision: Decision, *back: int) -> Decision:
+        """The decision with roles for the events so many places before its end, those that matter most first."""
+        rows = self.collate.log.rows(decision.user, decision.at)
+        event = self.collate.log.event[rows][::-1][list(back)]
+        role = np.array(back, np.int64) % ROLES
+        return replace(decision, hint=replace(decision.hint, event=event, event_role=role))
 
 
 def toy_model(

@@ -46,7 +46,12 @@ def exhaustive(toy: Toy, decisions: list[Decision]) -> Tensor:
 
 @pytest.fixture(scope="module")
 def decisions(toy: Toy) -> list[Decision]:
-    return [toy.decide(0), toy.decide(5, [1, 2, 9]), toy.decide(11, [3, 3, 3, 20]), toy.decide(30)]
+    return [
+        toy.decide(0),
+        toy.read(toy.decide(5, [1, 2, 9]), 3, 0, 7, 5, 1, 2),
+        toy.read(toy.decide(11, [3, 3, 3, 20]), 4),
+        toy.decide(30),
+    ]
 
 
 def test_the_decoder_is_a_distribution_over_items(toy: Toy, decisions: list[Decision]) -> None:
@@ -82,16 +87,16 @@ def test_it_stays_one_for_somebody_who_owns_nothing_and_with_the_dense_part_on(d
 @pytest.mark.parametrize("layers", [1, 2])
 def test_cached_steps_equal_the_uncached_pass(layers: int) -> None:
     toy = toy_model(seed=4, decoder_layers=layers)
-    batch = toy.collate.batch([toy.decide(1), toy.decide(2), toy.decide(33)])
+    batch = toy.collate.batch([toy.decide(1), toy.read(toy.decide(2), 2, 5), toy.read(toy.decide(33), 0, 1, 2, 3)])
     with torch.no_grad():
         encoded = toy.model.encode(batch)
         whole = toy.model.decode_targets(encoded, torch.arange(ITEMS).expand(3, ITEMS))
-        events = toy.model.begin_decoding(encoded)
+        memory = toy.model.begin_decoding(encoded)
         codes = toy.model.codes.expand(3, ITEMS, -1)
         total, last = torch.zeros(3, ITEMS), None
         cache = CodeCache()
         for level in range(len(toy.model.config.sizes)):
-            known, cache = toy.model.step(encoded, events, last, level, cache)
+            known, cache = toy.model.step(encoded, memory, last, level, cache)
             logits = toy.model.code_logits(known, level)
             if level == 0:  # one beam so far: every item goes on from it
                 logits = logits.expand(3, ITEMS, -1)
@@ -110,7 +115,7 @@ def test_cached_steps_equal_the_uncached_pass(layers: int) -> None:
 @pytest.mark.parametrize("beam", [ITEMS, ITEMS + 1, 100])
 def test_a_beam_as_wide_as_the_catalogue_is_exhaustive(seed: int, beam: int) -> None:
     toy = toy_model(seed=seed, size=PoolSize(own=4, popular=5, season=3, near=2))
-    decisions = [toy.decide(0), toy.decide(5, [1, 2, 9]), toy.decide(11, [3, 3, 3, 20])]
+    decisions = [toy.decide(0), toy.read(toy.decide(5, [1, 2, 9]), 1, 4), toy.decide(11, [3, 3, 3, 20])]
     truth = exhaustive(toy, decisions)
     found = search(toy, decisions, EVERYTHING, size=ITEMS, beam=beam)
     best = truth.sort(dim=1, descending=True)

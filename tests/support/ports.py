@@ -173,7 +173,9 @@ class Ranker:
             for change in (-0.2 if path in self.harmful else 0.02,)
         )
 
-    def slate(self, user: str, at: datetime, candidates: Sequence[Candidate], size: int) -> Slate:
+    def slate(
+        self, user: str, at: datetime, candidates: Sequence[Candidate], size: int, labels: Sequence[RoleLabel] = ()
+    ) -> Slate:
         self.log.append(("ranker", "slate", *(str(c.item) for c in candidates)))
         reasons = {c.item: c for c in candidates if c.item is not None}
         ranked = list(dict.fromkeys([*reasons, *SHELF]))[:size]

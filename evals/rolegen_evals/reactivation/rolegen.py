@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -25,18 +25,19 @@ from .protocol import DORMANT_DAYS, HORIZON_DAYS, TASKS, Past, Task
 from .systems import Ask, Fitted, Progress, Slates, code_of, plain
 
 if TYPE_CHECKING:
-    from rolegen_agent.evidence import Evidence
+    from rolegen_agent.past_reasoning import PastReasoning
 
-Candidates = Literal["reasoned", "none", "random", "adversarial"]
+Candidates = Literal["reasoned", "none", "unread", "random", "adversarial"]
+"""``none``: the roles of events, but no candidates; ``unread``: no word of reasoning at all"""
 SIZES: Mapping[str, Any] = {}
 """choices of :class:`Sizes` that every variant shares, chosen on the validation period"""
 CONFIG: Mapping[str, Any] = {"horizon_days": HORIZON_DAYS, "dormant_days": DORMANT_DAYS}
 """choices of :class:`TrainConfig`, likewise"""
-QUICK: Mapping[str, Any] = {"epochs": 1, "max_returns": 1_000, "max_hints": 60, "max_spells": 600}
+QUICK: Mapping[str, Any] = {"epochs": 1, "max_returns": 1_000, "max_hints": 60, "max_read": 60, "max_spells": 600}
 HOSTILE = 10
 """candidates of each decision in the guard's runs"""
 BATCH, BEAM = 64, 50
-CODE = ("rolegen_backbone", "rolegen_agent.reasoning", "rolegen_agent.evidence", "rolegen_agent.artefacts")
+CODE = ("rolegen_backbone", "rolegen_agent.reasoning", "rolegen_agent.evidence", "rolegen_agent.past_reasoning")
 GUARDS = ("guard_random", "guard_adversarial")
 """figures of the guard, not rows of the table"""
 
@@ -77,11 +78,15 @@ class Variant:
         if not (home / "backbone.json").exists():
             config = TrainConfig(**{**chosen["config"], "seed": seed})
 
+            until = past.at - timedelta(days=config.validation_days)
+
             def hints(decisions: Sequence[tuple[int, int]]) -> list[Hint]:
-                """What the reasoner would have said, from evidence that ends before these decisions."""
                 if not self.learns_candidates:
                     return [NO_HINT] * len(decisions)
-                return list(reasoned(past, past.at - timedelta(days=config.validation_days), tuple(decisions)))
+                return list(reasoned(past, until, tuple(decisions)))
+
+            def readings(decisions: Sequence[tuple[int, int]]) -> list[Hint]:
+                return list(reasoned(past, until, tuple(decisions), roles_only=True))
 
             TrainedBackbone.fit(
                 past.items,
@@ -92,6 +97,7 @@ class Variant:
                 roles=len(ROLES),
                 folder=home,
                 hints=hints,
+                readings=readings if self.learns_candidates else None,
                 progress=lambda stage, done, total: progress(f"{self.name} {stage}", done, total),
             )
         return _Trained(home, past, self.candidates, seed)
@@ -108,17 +114,20 @@ class _Trained:
         return self._rank(ask, self._hints(ask))
 
     def _hints(self, ask: Ask) -> Sequence[Hint]:
-        if self._candidates == "none":
+        if self._candidates == "unread":
             return [NO_HINT] * len(ask.users)
-        if self._candidates == "reasoned":
-            second = int(ask.past.at.timestamp())
-            return reasoned(ask.past, ask.past.at, tuple((int(row), second) for row in ask.rows))
+        second, wanted = int(ask.past.at.timestamp()), self._candidates == "reasoned"
+        read = reasoned(ask.past, ask.past.at, tuple((int(row), second) for row in ask.rows), roles_only=not wanted)
         if self._candidates == "random":
             random = np.random.default_rng([self._seed, ask.past.day])
-            return [_hint(random.choice(len(ask.past.ids), HOSTILE, replace=False)) for _ in ask.users]
-        slates = self._rank(ask, [NO_HINT] * len(ask.users))
-        others = [*ask.users[1:], *ask.users[:1]]
-        return [_hint(np.searchsorted(ask.past.ids, slates[other])) for other in others]
+            items = [random.choice(len(ask.past.ids), HOSTILE, replace=False) for _ in ask.users]
+            return [_hint(hint, some) for hint, some in zip(read, items, strict=True)]
+        if self._candidates == "adversarial":
+            slates = self._rank(ask, read)
+            others = [*ask.users[1:], *ask.users[:1]]
+            items = [np.searchsorted(ask.past.ids, slates[other]) for other in others]
+            return [_hint(hint, some) for hint, some in zip(read, items, strict=True)]
+        return read
 
     def _rank(self, ask: Ask, hints: Sequence[Hint]) -> Slates:
         """Beam search; *discovery* leaves out what the user owns.
@@ -152,30 +161,33 @@ class _Trained:
         return self._now[1]
 
 
-def _hint(items: np.ndarray[Any, np.dtype[np.int64]]) -> Hint:
+def _hint(read: Hint, items: np.ndarray[Any, np.dtype[np.int64]]) -> Hint:
     """Candidates that look as good as any: full score, the roles in turn."""
     count = len(items)
-    return Hint(items.astype(np.int64), np.arange(count) % len(ROLES), np.ones(count, np.float32))
+    return replace(
+        read, item=items.astype(np.int64), role=np.arange(count) % len(ROLES), score=np.ones(count, np.float32)
+    )
 
 
 @lru_cache(maxsize=64)
-def reasoned(past: Past, evidence_until: datetime, decisions: tuple[tuple[int, int], ...]) -> Sequence[Hint]:
-    """Candidates of the evidence reasoner for (user position, Unix second) decisions; the same for all variants."""
-    from rolegen_agent.artefacts import _Hints
-    from rolegen_agent.project import Project, Settings
-
-    project = Project(Path(), Settings())
-    hints = _Hints(
-        project, past.events, past.items, _evidence(past, evidence_until), past.log, lambda stage, done, total: None
-    )
-    return hints(decisions)
+def reasoned(
+    past: Past, evidence_until: datetime, decisions: tuple[tuple[int, int], ...], *, roles_only: bool = False
+) -> Sequence[Hint]:
+    """What the evidence reasoner says of (user position, Unix second) decisions; the same for all variants."""
+    reasoning = _reasoning(past, evidence_until)
+    return reasoning.roles(decisions) if roles_only else reasoning.candidates(decisions)
 
 
 @lru_cache(maxsize=8)
-def _evidence(past: Past, until: datetime) -> Evidence:
-    from rolegen_agent.evidence import compute_evidence
+def _reasoning(past: Past, until: datetime) -> PastReasoning:
+    from rolegen_agent.past_reasoning import PastReasoning, cuts_before
+    from rolegen_agent.project import Settings
 
-    return compute_evidence(past.events, past.items, at=until)
+    # A decision at the past's own date is read with evidence of that date: nothing earlier is asked about there.
+    cuts = [until] if until == past.at else cuts_before(until)
+    return PastReasoning(
+        Settings(), past.events, past.items, past.log, cuts=cuts, progress=lambda stage, done, total: None
+    )
 
 
 def systems(*, quick: bool = False) -> dict[str, Variant]:
@@ -188,8 +200,9 @@ def systems(*, quick: bool = False) -> dict[str, Variant]:
         Variant("guard_adversarial", config=config, candidates="adversarial", tasks=("all",)),
     ]
     own = [
-        Variant("tiger", {"use_own": False, "use_market": False}, candidates="none", learns_candidates=False),
+        Variant("tiger", {"use_own": False, "use_market": False}, candidates="unread", learns_candidates=False),
         Variant("rolegen_no_semantic_ids", {"use_decoder": False}),
         Variant("rolegen_no_repeat", {"use_own": False}),
+        Variant("rolegen_no_prefix", {"use_prefix": False}),
     ]
     return {variant.name: variant for variant in (shared if quick else [*shared, *own])}

@@ -28,7 +28,7 @@ class Execute:
         harmful = {effect.path for effect in effects if effect.high < 0}
         surviving: list[Candidate] = [c for c in grounded if c.path not in harmful]
         slate = (
-            self.parts.recommender.slate(user, at, surviving, self.settings.slate_size)
+            self.parts.recommender.slate(user, at, surviving, self.settings.slate_size, labels=state["reading"].labels)
             if surviving
             else state["baseline"]
         )
