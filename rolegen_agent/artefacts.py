@@ -43,7 +43,9 @@ class Artefacts:
     """the decision time: the events end before it"""
     events: pl.DataFrame
     items: pl.DataFrame
-    """the catalogue as of the cut, categories filled in"""
+    """the catalogue as of the decision time, categories filled in"""
+    added: int
+    """how many of them appeared after the cut: they have embeddings and ids, but no evidence"""
     market: Market
     evidence: Evidence
     backbone: TrainedBackbone
@@ -158,28 +160,39 @@ def _train(project: Project, at: datetime, group: Group, progress: Progress, *, 
 def load(project: Project, at: datetime) -> Artefacts:
     """The latest artefacts whose cut is not after ``at``, with the events strictly before ``at``.
 
+    Items that appeared since the cut are added to the trained catalogue, so that they can be reasoned about and ranked.
+
     Raises:
-        ProjectError: there are none.
+        ProjectError: there are none, or the catalogue has outgrown its semantic ids.
     """
     from rolegen_backbone.artefact import TrainedBackbone
     from rolegen_backbone.events import EventLog
 
     project.require_store()
     folder, as_of = latest(project, at)
-    items = pl.read_parquet(folder / "backbone" / "items.parquet")
+    trained = pl.read_parquet(folder / "backbone" / "items.parquet")
     events = pl.scan_parquet(project.events).filter(pl.col("time") < at).collect()
-    log = EventLog.from_frame(
-        events.filter(pl.col("item").is_in(items["item"].implode())), items["item"].to_numpy().astype(str)
-    )
+
+    def log_over(items: pl.DataFrame) -> EventLog:
+        known = events.filter(pl.col("item").is_in(items["item"].implode()))
+        return EventLog.from_frame(known, items["item"].to_numpy().astype(str))
+
+    new = _first_seen_before(project, at).join(trained, on="item", how="anti")
+    encoder = text_encoder(project.settings.backbone.encoder, project.settings.llm) if new.height else None
+    backbone = TrainedBackbone.load(folder / "backbone", log_over(trained), encoder=encoder)
+    if new.height:
+        items = pl.concat([trained, new], how="diagonal_relaxed").sort("item")
+        backbone = backbone.extend(items, log_over(items), until=at)
     return Artefacts(
         folder=folder,
         as_of=as_of,
         at=at,
         events=events,
-        items=items,
-        market=Market(events, items),
+        items=backbone.items,
+        added=new.height,
+        market=Market(events, backbone.items),
         evidence=Evidence.load(folder / "evidence"),
-        backbone=TrainedBackbone.load(folder / "backbone", log),
+        backbone=backbone.served(),
     )
 
 
@@ -204,9 +217,13 @@ def known_items(project: Project, at: datetime) -> pl.DataFrame:
     """The catalogue as of ``at``: items first seen before it, and those only the catalogue names; no null title or category."""
     from rolegen_backbone.embedding import text_categories
 
-    items = pl.read_parquet(project.items).filter(pl.col("first_seen").is_null() | (pl.col("first_seen") < at))
-    items = items.with_columns(pl.col("title").fill_null("")).sort("item")
+    items = _first_seen_before(project, at)
     return items.with_columns(text_categories(items).alias("category"))
+
+
+def _first_seen_before(project: Project, at: datetime) -> pl.DataFrame:
+    items = pl.read_parquet(project.items).filter(pl.col("first_seen").is_null() | (pl.col("first_seen") < at))
+    return items.with_columns(pl.col("title").fill_null("")).sort("item")
 
 
 def _digest(file: Path) -> str:

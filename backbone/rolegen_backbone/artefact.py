@@ -31,6 +31,7 @@ from .features import Features
 from .item_space import ItemSpace
 from .model import Backbone, BackboneConfig
 from .rollout import Question, Rollout, intervention_behaviour, rollout
+from .serving import prepare
 from .text_encoder import TextEncoder
 from .training import Hints, Progress, TrainConfig, train
 from .trie import Trie
@@ -226,6 +227,11 @@ class TrainedBackbone:
         as_of = self.as_of if until is None else max(self.as_of, until)
         manifest = {**self.manifest, "as_of": as_of.isoformat(), "model": model.config.to_json()}
         return TrainedBackbone(model, space, log, as_of, self.platt, manifest)
+
+    def served(self) -> TrainedBackbone:
+        """The same backbone with what never changes between decisions computed once (``serving.py``)."""
+        model = prepare(self.model)
+        return TrainedBackbone(model, self.space, self.log, self.as_of, self.platt, self.manifest)
 
     def decision(self, user: str, at: datetime, hint: Hint) -> Decision:
         """What the model may see of a user at a time.

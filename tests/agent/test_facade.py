@@ -16,6 +16,7 @@ import pytest
 import torch
 
 import rolegen_prompts
+from rolegen_agent import artefacts
 from rolegen_agent.facade import RoleGen
 from rolegen_errors import FutureError, InputError, ProjectError
 from rolegen_graphs.words import Decision
@@ -239,3 +240,26 @@ def test_nothing_from_the_decision_date_on_reaches_decision_prompt_or_artefact(t
 def _digest(file: Path) -> str:
     took = re.compile(rb'"seconds": [0-9.]+')  # how long it took is no news from the future
     return hashlib.sha256(took.sub(b"", file.read_bytes())).hexdigest()
+
+
+def test_items_that_appeared_after_the_training_can_be_reasoned_about_and_shown(project: Path) -> None:
+    """A hundred customers buy a new thing in September; the training of September 1st knows nothing of it."""
+    log = pl.read_parquet(project / "log.parquet")
+    september = log.filter(pl.col("InvoiceDate") >= datetime(2011, 9, 1)).head(1)
+    users = log["CustomerID"].drop_nulls().unique().sort().head(100)
+    new = pl.concat([september.with_columns(CustomerID=pl.lit(user, log.schema["CustomerID"])) for user in users])
+    new = new.with_columns(
+        StockCode=pl.lit("99999"),
+        Description=pl.lit("BRAND NEW GARDEN LANTERN"),
+        InvoiceDate=pl.lit(datetime(2011, 9, 20, 12), log.schema["InvoiceDate"]),
+        InvoiceNo=pl.Series([f"8{number:05d}" for number in range(100)], dtype=log.schema["InvoiceNo"]),
+    )
+    pl.concat([log, new]).write_parquet(project / "log.parquet")
+    with RoleGen.open(project) as shop:
+        shop.ingest()
+        found = artefacts.load(shop.project, datetime(2011, 10, 1, tzinfo=UTC))
+        assert found.as_of == datetime(2011, 9, 1, tzinfo=UTC) and found.added >= 1
+        row = found.items.row(by_predicate=pl.col("item") == "99999", named=True)
+        assert row["category"] in set(found.items.filter(pl.col("item") != "99999")["category"])
+        shown = [item.item for user in users_at(project, 24) for item in shop.decide(user, "2011-10-01").slate.items]
+    assert "99999" in shown
