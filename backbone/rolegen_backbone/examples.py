@@ -261,9 +261,11 @@ class Collator:
         )
 
 
-def sample_targets(decisions: Sequence[Decision], random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """(B, S) target items and their weights; each decision's weights sum to its own weight."""
-    S = min(MAX_TARGETS, max(len(d.target) for d in decisions))
+def sample_targets(
+    decisions: Sequence[Decision], random: np.random.Generator, most: int = MAX_TARGETS
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, S) target items, at most ``most``, and their weights; each decision's weights sum to its own weight."""
+    S = min(most, max(len(d.target) for d in decisions))
     target = np.zeros((len(decisions), S), np.int64)
     weight = np.zeros((len(decisions), S), np.float32)
     for b, d in enumerate(decisions):

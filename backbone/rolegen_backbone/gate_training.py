@@ -2,7 +2,8 @@
 
 The gate learns on the kept-out returns, which stage 1 never fitted. On its own training data a part that has learnt them
 by heart looks better than it is, and takes the gate from those that generalise. All else is frozen and computed once, so
-this is a small fit of few weights. The pointers were taught to rank, not to be frequencies, so each also gets
+this is a small fit of few weights. It minimises what the pointers minimise (``losses.py``), over the mixture: by plain likelihood
+the decoder would get half, for items that no slate of ten will hold. The pointers were taught to rank, not to be frequencies, so each also gets
 a heat (temperature scaling, Guo et al. 2017, arXiv 1706.04599): unheated, tails of one pointer overtake heads of another.
 """
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from .examples import Collator, Decision, sample_targets
+from .losses import basket_loss
 from .model import NOTHING, Backbone, PoolView, part_log_probability
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 STEPS = 400
 """batches, whatever the number of returns: few weights need no more"""
 LEARNING_RATE, WEIGHT_DECAY = 0.03, 0.1
+TARGETS = 24
+"""items of a basket that the shares are fitted to, at most"""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,9 @@ def fit_gate(model: Backbone, collate: Collator, returns: Sequence[Decision], co
         pointers = pointers.masked_fill(~part.there_2BS, NOTHING).movedim(0, -1)
         parts = torch.cat([part.fixed_BS2, pointers], dim=-1) + model.log_gate(view, log_pointer)[:, None, :]
         optimiser.zero_grad()
-        (-(parts.logsumexp(dim=-1) * part.weight_BS).sum() / part.weight_BS.sum()).backward()
+        weight = part.weight_BS.sum(dim=1)
+        lost = basket_loss(parts.logsumexp(dim=-1), part.weight_BS > 0, dim=1)
+        ((lost * weight).sum() / weight.sum()).backward()
         optimiser.step()
     with torch.no_grad():
         views = [replace(part.view, heat_2=model.gate_heat.exp()) for part in kept]
@@ -75,7 +81,7 @@ def fit_gate(model: Backbone, collate: Collator, returns: Sequence[Decision], co
 @torch.no_grad()
 def _freeze(model: Backbone, collate: Collator, decisions: Sequence[Decision], random: np.random.Generator) -> _Kept:
     batch = collate.batch(decisions)
-    target, weight = sample_targets(decisions, random)
+    target, weight = sample_targets(decisions, random, most=TARGETS)
     view = model.point(batch)
     parts = part_log_probability(model, batch, model.encode(batch), view.log_probability(), target)
     place = batch.pool_BP[:, None, :] == target[:, :, None]

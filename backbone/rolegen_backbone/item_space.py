@@ -90,6 +90,8 @@ class ItemSpace:
         place = {item: row for row, item in enumerate(self.items["item"].to_list())}
         source = np.array([place.get(item, -1) for item in names], np.int64)
         new, old = np.flatnonzero(source < 0), np.flatnonzero(source >= 0)
+        if not len(new):
+            return self, source
         rows = items[new].select(COLUMNS)
         rows = rows.with_columns(self.encoder.nearest_categories(rows, self.items["category"], self.content))
         if before_day is None:

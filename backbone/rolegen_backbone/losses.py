@@ -14,9 +14,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .model import Backbone, Batch, Encoded, PoolView
+from .model import NOTHING, Backbone, Batch, Encoded, PoolView
 
-BASKET = 10.0
+BASKET = 20.0
 """items in a usual basket: brings the sum over a basket to the size of the other loss"""
 
 
@@ -46,7 +46,12 @@ def parts_loss(model: Backbone, batch: Batch, target_BS: Tensor, weight_BS: Tens
 def pointer_loss(view: PoolView, hit_BP: Tensor) -> Tensor:
     """(2, B) loss of the own and the market pointer, mean over heads; 0 where the basket holds nothing of a group."""
     hit = (view.group_2BP & hit_BP).unsqueeze(-1)
-    log_probability = view.by_head()
-    basket = log_probability.masked_fill(~hit, -1e4).logsumexp(dim=2)
-    each = torch.where(hit, log_probability, 0.0).sum(dim=2) / BASKET
-    return torch.where(hit.any(dim=2), -(basket + each) / 2, 0.0).mean(dim=-1)
+    lost = basket_loss(view.by_head(), hit, dim=2)
+    return torch.where(hit.any(dim=2), lost, 0.0).mean(dim=-1)
+
+
+def basket_loss(log_probability: Tensor, hit: Tensor, *, dim: int) -> Tensor:
+    """The two losses of a basket, over the items along ``dim``; ``hit`` says which of them the basket holds."""
+    basket = log_probability.masked_fill(~hit, NOTHING).logsumexp(dim=dim)
+    each = torch.where(hit, log_probability, 0.0).sum(dim=dim) / BASKET
+    return -(basket + each) / 2

@@ -49,8 +49,8 @@ CLOSED = 60.0
 """what is taken from the gate's logit of a part that is switched off"""
 NOTHING = -1e4
 """log probability of what cannot be, finite so that sums and gradients stay numbers"""
-LOUD = 6.0
-"""standard deviations at which a counted feature is cut: a wholesaler is no thousand customers"""
+LOUD = 15.0
+"""standard deviations at which a counted feature is cut: a wholesaler is no thousand customers; at 6 it cost hit@1"""
 OWNED = POOL_FEATURES.index("owned")
 RECENCY = 0.8
 """weight of an event in the recent content, for each event that came after it"""
