@@ -31,6 +31,8 @@ class Order:
     """run on the validation period, not on the test period"""
     without: tuple[str, ...] = ()
     """systems to leave out"""
+    seeds: int | None = None
+    """trainings of each trained system; None: as many as the benchmark has by itself"""
 
     def only(self, name: str, *possible: str) -> None:
         """Refuse every option that was given but is not in ``possible``.
@@ -38,7 +40,7 @@ class Order:
         Raises:
             ProjectError: there is one.
         """
-        for option in ("work", "report", "validation", "without"):
+        for option in ("work", "report", "validation", "without", "seeds"):
             if getattr(self, option) and option not in possible:
                 raise ProjectError(f"benchmark {name!r} knows no --{option}", fix=f"leave out --{option}")
 
@@ -63,13 +65,14 @@ def reactivation(order: Order) -> Result:
     from .reactivation.page import write_reactivation_page
     from .reactivation.protocol import TEST, VALIDATION
 
-    order.only("reactivation", "work", "report", "validation", "without")
+    order.only("reactivation", "work", "report", "validation", "without", "seeds")
     outcome = run_reactivation(
         work=order.work or Path(".rolegen-bench") / "reactivation",
         progress=order.progress,
         period=VALIDATION if order.validation else TEST,
         quick=order.quick,
         without=order.without,
+        seeds=order.seeds or 3,
     )
     if order.report is not None:
         write_reactivation_page(order.report, outcome)
@@ -88,7 +91,7 @@ def beauty(order: Order) -> Result:
     """Amazon Beauty, leave-one-out, full ranking: ours beside baselines of the run and what others published."""
     from .beauty.benchmark import run_beauty
 
-    order.only("beauty", "work", "validation", "without")
+    order.only("beauty", "work", "validation", "without", "seeds")
     return run_beauty(
         data=order.data,
         work=order.work or Path(".rolegen-bench") / "beauty",
@@ -96,6 +99,7 @@ def beauty(order: Order) -> Result:
         split="validation" if order.validation else "test",
         quick=order.quick,
         without=order.without,
+        seeds=order.seeds or 1,
     )
 
 

@@ -90,6 +90,9 @@ def bench(
         bool, typer.Option("--validation", help="Run on the validation period, where settings are chosen.")
     ] = False,
     without: Annotated[list[str] | None, typer.Option("--without", help="A system to leave out; repeatable.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", min=1, help="Trainings of each trained system, where there are any.")
+    ] = None,
 ) -> None:
     """Run a benchmark; print its table and, with --json FILE, write {name, commit, machine, seconds, figures}.
 
@@ -106,6 +109,7 @@ def bench(
             work=work,
             validation=validation,
             without=tuple(without or ()),
+            seeds=seeds,
         )
         result = run(name, order)
     result.show(out)

@@ -77,7 +77,6 @@ BASELINES: Mapping[str, Baseline] = {
             ),
             seeds=3,
             by_hand=ranker.BY_HAND,
-            trials=7,
         ),
     )
 }

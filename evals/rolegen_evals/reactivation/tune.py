@@ -2,7 +2,7 @@
 
 Every baseline gets the same effort: twelve settings, the whole grid where it is no larger, otherwise drawn at random
 (seed 0), and for each task the one with the best hit@1 + NDCG@10 is kept. A ranker's first setting is one that was set by
-hand. SASRec and the ranker over the backbone's features, whose trials take minutes, get fewer.
+hand. SASRec, whose trials take minutes, gets fewer.
 Nothing on or after 2011-05-01 is loaded. Every trial is written to ``tuned.json`` beside this file, and one that stands there is
 not run again: delete a baseline's entry to tune it anew, which a change of its code calls for.
 """
