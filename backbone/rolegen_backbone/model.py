@@ -83,6 +83,9 @@ class BackboneConfig:
     use_ids: bool = False
     """a vector of its own for every item, added to those of content and codes, and a bias of its own in the dense part, which
     then takes products, not cosines: where items sell often enough, and no pointer knows what is popular"""
+    own_prefix: bool = False
+    """the codes that the decoder has told so far get vectors of their own, as long at first as the state that they are added
+    to. Those of the item's inputs, which it takes otherwise, begin at a twentieth of that, and it learns slowly to heed them"""
     causal: bool = False
     """an event sees itself and those before it, and the user's state is that of the last one, so that all positions of a
     history learn at once (``next_item_training.py``); order is told by a learned bias by distance, inputs are dropped out"""
@@ -423,6 +426,7 @@ class Backbone(nn.Module):
 
         self.begin = nn.Parameter(torch.zeros(D))
         self.level_in = nn.Parameter(torch.zeros(len(config.sizes), D))
+        self.prefix_in = nn.ModuleList(nn.Embedding(size, D) for size in config.sizes[:-1] if config.own_prefix)
         self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
         self.decoder_norm = nn.LayerNorm(D)
         self.code_out = nn.ModuleList(nn.Embedding(size, D) for size in config.sizes)
@@ -447,6 +451,8 @@ class Backbone(nn.Module):
         self.outcome_out = nn.Parameter(torch.randn(K, 16) * 0.1)
         self.outcome_bias = nn.Parameter(torch.zeros(K))
         self.apply(_initialise)
+        for table in self.prefix_in:
+            nn.init.normal_(cast(nn.Embedding, table).weight)
         if config.causal:
             # Items begin as their own wishes: inputs and outputs share one space from the first step on.
             nn.init.eye_(self.wish.weight)
@@ -615,7 +621,7 @@ class Backbone(nn.Module):
             cache: of these K beams; empty on level 0. See :meth:`CodeCache.select`.
         """
         state = encoded.state_BD.to(self.begin.dtype).unsqueeze(1)
-        last = self.begin if code_BK is None else self.code_in[level - 1](code_BK)
+        last = self.begin if code_BK is None else self._told(level - 1, code_BK)
         x = state + self.level_in[level] + last
         mask = encoded.mask_BT[:, None, None, :]
         grown = []
@@ -623,6 +629,10 @@ class Backbone(nn.Module):
             x, newest = layer.step(x, cache.past(number), events[number], mask)
             grown.append(newest)
         return self.decoder_norm(x), CodeCache((*cache.levels, tuple(grown)), (*cache.rows, None))
+
+    def _told(self, level: int, code: Tensor) -> Tensor:
+        """(…, D) what the decoder is told of the codes (…) before the next one."""
+        return cast(Tensor, (self.prefix_in or self.code_in)[level](code))
 
     def _decoder_layers(self) -> list[DecoderLayer]:
         return [cast(DecoderLayer, layer) for layer in self.decoder]
@@ -644,7 +654,7 @@ class Backbone(nn.Module):
         # Where no prefix branches any more, as often before the digit that resolves collisions, nothing is left to tell.
         L, D = max((level for level, fan in enumerate(self.trie.fan) if fan > 1), default=0) + 1, self.config.width
         code = self.codes[target_BS]
-        tokens = [self.begin.expand(B, S, D), *(self.code_in[level](code[..., level]) for level in range(L - 1))]
+        tokens = [self.begin.expand(B, S, D), *(self._told(level, code[..., level]) for level in range(L - 1))]
         x = torch.stack(tokens, dim=2) + self.level_in[:L]  # B S L D
         state, seen = encoded.state_BD[:, None, None, :], encoded.mask_BT[:, None, None, :]
         if place_S is not None:

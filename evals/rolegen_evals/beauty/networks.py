@@ -109,6 +109,7 @@ def _model(
         use_own=False,
         use_market=False,
         use_ids=True,
+        own_prefix=use_decoder,
         causal=True,
     )
     torch.manual_seed(recipe.training.seed)
