@@ -39,7 +39,8 @@ class Recipe:
     dropout: float = 0.25
     history: int = 50
     levels: int = 3
-    codebook: int = 128
+    codebook: int = 256
+    """as in TIGER; a first code that leaves fewer items to choose from leaves less for prefixes to tell"""
     training: NextItemConfig = field(default_factory=NextItemConfig)
 
     def seeded(self, seed: int) -> Recipe:
