@@ -48,7 +48,7 @@ class Recipe:
 
 
 OURS = Recipe()
-SASREC = Recipe(heads=1, dropout=0.2, training=NextItemConfig(epochs=12, negatives=1024))
+SASREC = Recipe(heads=1, dropout=0.2, training=NextItemConfig(epochs=16, negatives=1024))
 
 
 @dataclass(frozen=True)
