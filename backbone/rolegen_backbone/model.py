@@ -86,6 +86,9 @@ class BackboneConfig:
     use_ids: bool = False
     """a vector of its own for every item, added to those of content and codes, and a bias of its own in the dense part, which
     then takes products, not cosines: where items sell often enough, and no pointer knows what is popular"""
+    own_codes: bool = False
+    """the codes that the decoder has told so far get vectors of their own, as long at first as the state that they are added
+    to. Those of the item's inputs, which it takes otherwise, begin at a twentieth of that, and it learns slowly to heed them"""
     causal: bool = False
     """an event sees itself and those before it, and the user's state is that of the last one, so that all positions of a
     history learn at once (``next_item_training.py``); order is told by a learned bias by distance, inputs are dropped out"""
@@ -447,13 +450,14 @@ class Backbone(nn.Module):
         self.behaviour_in = nn.Embedding(config.behaviours, D)
         self.event_in = nn.Linear(EVENT_FEATURES, D)
         self.event_role_in = nn.Embedding(config.roles + 1, D, padding_idx=0) if config.use_prefix else None
-        self.prefix_in = nn.Parameter(torch.zeros(D)) if config.use_prefix else None
+        self.key_in = nn.Parameter(torch.zeros(D)) if config.use_prefix else None
         self.user_in = nn.Sequential(nn.Linear(len(USER_FEATURES), D), nn.GELU(), nn.Linear(D, D))
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(D)
 
         self.begin = nn.Parameter(torch.zeros(D))
         self.level_in = nn.Parameter(torch.zeros(len(config.sizes), D))
+        self.told_in = nn.ModuleList(nn.Embedding(size, D) for size in config.sizes[:-1] if config.own_codes)
         self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
         self.decoder_norm = nn.LayerNorm(D)
         self.code_out = nn.ModuleList(nn.Embedding(size, D) for size in config.sizes)
@@ -478,6 +482,8 @@ class Backbone(nn.Module):
         self.outcome_out = nn.Parameter(torch.randn(K, 16) * 0.1)
         self.outcome_bias = nn.Parameter(torch.zeros(K))
         self.apply(_initialise)
+        for table in self.told_in:
+            nn.init.normal_(cast(nn.Embedding, table).weight)
         if config.causal:
             # Items begin as their own wishes: inputs and outputs share one space from the first step on.
             nn.init.eye_(self.wish.weight)
@@ -529,11 +535,11 @@ class Backbone(nn.Module):
             last = (mask_BT * torch.arange(x.shape[1], device=x.device)).argmax(dim=1)
             state = x[torch.arange(len(x), device=x.device), last]
         key, key_mask = batch.key_BY, batch.key_mask_BY
-        if self.prefix_in is None or not key_mask.any():
+        if self.key_in is None or not key_mask.any():
             key, key_mask = key[:, :0], key_mask[:, :0]
         prefix = x.gather(1, (key + 1).unsqueeze(-1).expand(-1, -1, x.shape[-1]))  # the user's token stands first
-        if self.prefix_in is not None:
-            prefix = prefix + self.prefix_in
+        if self.key_in is not None:
+            prefix = prefix + self.key_in
         return Encoded(state, x, mask_BT, recent, prefix, key_mask)
 
     # -- pointers and gates ---------------------------------------------------------------------------------------
@@ -660,7 +666,7 @@ class Backbone(nn.Module):
             cache: of these K beams; empty on level 0. See :meth:`CodeCache.select`.
         """
         state = encoded.state_BD.to(self.begin.dtype).unsqueeze(1)
-        last = self.begin if code_BK is None else self.code_in[level - 1](code_BK)
+        last = self.begin if code_BK is None else self._told(level - 1, code_BK)
         x = state + self.level_in[level] + last
         mask = encoded.mask_BT[:, None, None, :]
         grown = []
@@ -668,6 +674,10 @@ class Backbone(nn.Module):
             x, newest = layer.step(x, cache.past(number), memory[number], mask, encoded.prefix_mask_BY)
             grown.append(newest)
         return self.decoder_norm(x), CodeCache((*cache.levels, tuple(grown)), (*cache.rows, None))
+
+    def _told(self, level: int, code: Tensor) -> Tensor:
+        """(…, D) what the decoder is told of the codes (…) before the next one."""
+        return cast(Tensor, (self.told_in or self.code_in)[level](code))
 
     def _decoder_layers(self) -> list[DecoderLayer]:
         return [cast(DecoderLayer, layer) for layer in self.decoder]
@@ -689,7 +699,7 @@ class Backbone(nn.Module):
         # Where no prefix branches any more, as often before the digit that resolves collisions, nothing is left to tell.
         L, D = max((level for level, fan in enumerate(self.trie.fan) if fan > 1), default=0) + 1, self.config.width
         code = self.codes[target_BS]
-        tokens = [self.begin.expand(B, S, D), *(self.code_in[level](code[..., level]) for level in range(L - 1))]
+        tokens = [self.begin.expand(B, S, D), *(self._told(level, code[..., level]) for level in range(L - 1))]
         x = torch.stack(tokens, dim=2) + self.level_in[:L]  # B S L D
         state, seen = encoded.state_BD[:, None, None, :], encoded.mask_BT[:, None, None, :]
         if place_S is not None:

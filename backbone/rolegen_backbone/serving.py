@@ -15,7 +15,7 @@ from torch import nn
 
 from .model import Backbone
 
-TRUNK = ("layers", "decoder", "decoder_norm", "code_in", "code_out")
+TRUNK = ("layers", "decoder", "decoder_norm", "code_in", "told_in", "code_out")
 """the modules that may be held in a narrower type"""
 
 

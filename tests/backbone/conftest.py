@@ -191,6 +191,7 @@ def toy_model(
     decoder_layers: int = 2,
     use_decoder: bool = True,
     use_dense: bool = False,
+    own_codes: bool = False,
 ) -> Toy:
     """A model over the planted shop, without any training."""
     log = log_of(shop_rows(), item_ids())
@@ -207,6 +208,7 @@ def toy_model(
         decoder_layers=decoder_layers,
         use_decoder=use_decoder,
         use_dense=use_dense,
+        own_codes=own_codes,
     )
     torch.manual_seed(seed)
     model = Backbone(config, torch.from_numpy(content), torch.from_numpy(ids.codes), Trie(ids.codes, ids.sizes))

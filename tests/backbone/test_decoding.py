@@ -84,9 +84,9 @@ def test_it_stays_one_for_somebody_who_owns_nothing_and_with_the_dense_part_on(d
         assert bool((share[:, PARTS.index("dense")] > 0.01).all()) == dense
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-def test_cached_steps_equal_the_uncached_pass(layers: int) -> None:
-    toy = toy_model(seed=4, decoder_layers=layers)
+@pytest.mark.parametrize(("layers", "own_codes"), [(1, False), (2, False), (1, True), (2, True)])
+def test_cached_steps_equal_the_uncached_pass(layers: int, own_codes: bool) -> None:
+    toy = toy_model(seed=4, decoder_layers=layers, own_codes=own_codes)
     batch = toy.collate.batch([toy.decide(1), toy.read(toy.decide(2), 2, 5), toy.read(toy.decide(33), 0, 1, 2, 3)])
     with torch.no_grad():
         encoded = toy.model.encode(batch)
@@ -114,7 +114,7 @@ def test_cached_steps_equal_the_uncached_pass(layers: int) -> None:
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("beam", [ITEMS, ITEMS + 1, 100])
 def test_a_beam_as_wide_as_the_catalogue_is_exhaustive(seed: int, beam: int) -> None:
-    toy = toy_model(seed=seed, size=PoolSize(own=4, popular=5, season=3, near=2))
+    toy = toy_model(seed=seed, size=PoolSize(own=4, popular=5, season=3, near=2), own_codes=bool(seed))
     decisions = [toy.decide(0), toy.read(toy.decide(5, [1, 2, 9]), 1, 4), toy.decide(11, [3, 3, 3, 20])]
     truth = exhaustive(toy, decisions)
     found = search(toy, decisions, EVERYTHING, size=ITEMS, beam=beam)

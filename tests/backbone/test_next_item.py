@@ -162,8 +162,9 @@ def test_a_training_that_was_stopped_ends_as_an_undisturbed_one(tmp_path: Path) 
         fit_next_item(model(), chain(41), config, folder=tmp_path / "stopped", progress=quiet)
 
 
-def test_a_served_copy_answers_alike() -> None:
-    made = model()
+@pytest.mark.parametrize("own_codes", [False, True])
+def test_a_served_copy_answers_alike(own_codes: bool) -> None:
+    made = model(own_codes=own_codes)
     served = prepare(made)
     batch = history_batch([np.array([3, 7, 1]), np.array([7, 3, 1, 20])], 12)
     target = torch.tensor([[1, 2], [3, 4]])
@@ -185,5 +186,13 @@ def test_a_model_that_sees_everything_cannot_learn_every_position(tmp_path: Path
 
 def test_switches_that_are_off_make_no_weights() -> None:
     names = dict(model(use_ids=False, causal=False).named_parameters())
-    assert not [name for name in names if name.endswith(".near") or name.startswith("item_")]
+    assert not [name for name in names if name.endswith(".near") or name.startswith(("item_", "prefix_"))]
     assert {"item_in", "item_bias", "layers.0.near"} <= dict(model().named_parameters()).keys()
+
+
+def test_prefix_codes_of_its_own_begin_as_long_as_the_state() -> None:
+    made = model(own_codes=True)
+    (table,) = made.told_in.parameters()  # nothing follows the last level's code
+    state = made.encode(history_batch([np.array([3, 7, 1])], 12)).state_BD
+    assert table.shape == (SIZES[0], 16)
+    assert float(table.norm(dim=1).mean().detach()) == pytest.approx(float(state.norm().detach()), rel=0.2)

@@ -24,7 +24,7 @@ from rolegen_evals.beauty.hybrid import (
     semantic_slates,
 )
 from rolegen_evals.beauty.neighbours import PLAIN, Neighbours, knn_slates, similarity
-from rolegen_evals.beauty.networks import OURS, Fitted, dense_slates, fit_ours
+from rolegen_evals.beauty.networks import OURS, SASREC, Fitted, dense_slates, fit_ours
 from rolegen_evals.beauty.protocol import METRICS, SIZE, Beauty, best, judge
 from rolegen_evals.bench import BENCHMARKS, Order, run
 
@@ -185,9 +185,11 @@ def test_trials_are_judged_on_validation_and_kept(tmp_path: Path, monkeypatch: p
 
 
 def test_the_defaults_are_the_best_trials() -> None:
-    kept = json.loads(tune.TUNED.read_text())["knn"]
-    best_of = max(kept, key=lambda one: one["validation"]["recall10"])
-    assert Neighbours(**best_of["settings"]) == Neighbours()
+    kept = json.loads(tune.TUNED.read_text())
+    best_of = {name: max(tried, key=lambda one: one["validation"]["recall10"]) for name, tried in kept.items()}
+    assert Neighbours(**best_of["knn"]["settings"]) == Neighbours()
+    training = replace(SASREC.training, **best_of["sasrec"]["settings"])
+    assert training == SASREC.training
 
 
 def test_missing_data_says_what_to_do(tmp_path: Path) -> None:

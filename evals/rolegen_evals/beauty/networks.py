@@ -39,7 +39,8 @@ class Recipe:
     dropout: float = 0.25
     history: int = 50
     levels: int = 3
-    codebook: int = 128
+    codebook: int = 256
+    """as in TIGER; a first code that leaves fewer items to choose from leaves less for prefixes to tell"""
     training: NextItemConfig = field(default_factory=NextItemConfig)
 
     def seeded(self, seed: int) -> Recipe:
@@ -47,7 +48,7 @@ class Recipe:
 
 
 OURS = Recipe()
-SASREC = Recipe(heads=1, dropout=0.2, training=NextItemConfig(epochs=12, negatives=1024))
+SASREC = Recipe(heads=1, dropout=0.2, training=NextItemConfig(epochs=16, negatives=1024))
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ def _model(
         use_own=False,
         use_market=False,
         use_ids=True,
+        own_codes=use_decoder,
         causal=True,
     )
     torch.manual_seed(recipe.training.seed)

@@ -39,7 +39,8 @@ NETWORK: list[dict[str, Any]] = [
     {"negatives": "other"},
     {"learning_rate": 1e-3, "epochs": 20},
 ]
-"""changes of a network's default; the *other* way of training is the whole catalogue for SASRec, 1,024 negatives for ours"""
+"""changes of what a network was at first, whose epochs :data:`TRIALS` names; the *other* way of training is the whole
+catalogue for SASRec, 1,024 negatives for ours"""
 
 
 def _knn(data: Beauty, settings: Mapping[str, Any]) -> Ints:
@@ -64,8 +65,14 @@ def _network(data: Beauty, name: str, settings: Mapping[str, Any]) -> Ints:
 Trial = Callable[[Beauty, Mapping[str, Any]], Ints]
 TRIALS: Mapping[str, tuple[list[dict[str, Any]], Trial]] = {
     "knn": (KNN, _knn),
-    "sasrec": (NETWORK, lambda data, settings: _network(data, "sasrec", settings)),
-    "rolegen": (NETWORK, lambda data, settings: _network(data, "rolegen", settings)),
+    "sasrec": (
+        [{"epochs": 12} | change for change in NETWORK],
+        lambda data, settings: _network(data, "sasrec", settings),
+    ),
+    "rolegen": (
+        [{"epochs": 9} | change for change in NETWORK],
+        lambda data, settings: _network(data, "rolegen", settings),
+    ),
 }
 
 
