@@ -133,7 +133,7 @@ class BackboneSettings(Section):
     width: int = Field(64, ge=8, description="width of the hidden state")
     layers: int = Field(2, ge=1, description="layers")
     history: int = Field(64, ge=1, description="latest events of a user that the model reads")
-    epochs: int = Field(4, ge=1, description="passes over the training decisions")
+    epochs: int = Field(8, ge=1, description="passes over the training decisions")
     batch: int = Field(64, ge=1, description="decisions per step")
     levels: int = Field(3, ge=1, description="codes per semantic id")
     codebook: int = Field(64, ge=2, description="codes per level")

@@ -48,7 +48,7 @@ class TrainConfig:
     """What the training loop needs to know; days are whole days."""
 
     seed: int = 0
-    epochs: int = 4
+    epochs: int = 8
     batch: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
