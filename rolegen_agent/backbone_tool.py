@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -12,8 +12,9 @@ import numpy.typing as npt
 import torch
 
 from rolegen_backbone.artefact import TrainedBackbone
-from rolegen_backbone.examples import NO_HINT, Decision, Hint
+from rolegen_backbone.examples import NO_HINT, Change, Decision, Hint
 from rolegen_errors import InputError, ProjectError
+from rolegen_graphs.ports import NO_CHANGES
 from rolegen_graphs.words import ROLES, Candidate, Effect, Role, RoleLabel, Slate, SlateItem
 
 if TYPE_CHECKING:
@@ -47,10 +48,17 @@ class BackboneRecommender:
         self._ahead: dict[tuple[str, datetime, int], Slate] = {}
         self._lock = Lock()
 
-    def rollout(self, user: str, at: datetime, paths: Sequence[tuple[int, Sequence[str]]]) -> tuple[Effect, ...]:
+    def rollout(
+        self,
+        user: str,
+        at: datetime,
+        paths: Sequence[tuple[int, Sequence[str]]],
+        changes: Mapping[int, tuple[int, str | None]] = NO_CHANGES,
+    ) -> tuple[Effect, ...]:
         """Change of P(net order within the horizon) for each path; see ``rolegen_backbone.rollout`` on its meaning."""
         decision = self._backbone.decision(user, at, NO_HINT)
         walks = [[self._index[item] for item in items if item in self._index] for _, items in paths]
+        past = [self._change(*changes[number]) if number in changes else None for number, _ in paths]
         return tuple(
             Effect(
                 path=number,
@@ -60,7 +68,7 @@ class BackboneRecommender:
                 low=found.low,
                 high=found.high,
             )
-            for (number, _), found in zip(paths, self._backbone.roll(decision, walks), strict=True)
+            for (number, _), found in zip(paths, self._backbone.roll(decision, walks, past), strict=True)
         )
 
     def slate(
@@ -121,6 +129,12 @@ class BackboneRecommender:
                 )
             slates.append(Slate(items=tuple(items), entropy=float(found.entropy_B[row])))
         return slates
+
+    def _change(self, event: int, item: str | None) -> Change | None:
+        """None where the item in the event's place is unknown: nothing can be said of it."""
+        if item is None:
+            return Change(event, None)
+        return Change(event, self._index[item]) if item in self._index else None
 
     def _available(self, at: datetime) -> npt.NDArray[np.bool_]:
         with self._lock:

@@ -26,7 +26,7 @@ from rolegen_errors import FutureError, InputError, ProjectError
 from .decoding import Decoded, beam_search
 from .distributed import joined
 from .events import DAY, Baskets, EventLog, Ints, seconds
-from .examples import Collator, Decision, Hint
+from .examples import Change, Collator, Decision, Hint
 from .features import Features
 from .item_space import ItemSpace
 from .model import Backbone, BackboneConfig
@@ -293,15 +293,22 @@ class TrainedBackbone:
         )
         return found if without is None else found.without(without, size)
 
-    def roll(self, decision: Decision, paths: Sequence[Sequence[int]]) -> list[Rollout]:
-        """The effect of each path of item indices for one decision."""
-        return self.roll_many([decision], [paths])[0]
+    def roll(
+        self, decision: Decision, paths: Sequence[Sequence[int]], changes: Sequence[Change | None] = ()
+    ) -> list[Rollout]:
+        """The effect of each path of item indices for one decision, and of what each of them changes of the past."""
+        return self.roll_many([decision], [paths], [changes])[0]
 
-    def roll_many(self, decisions: Sequence[Decision], paths: Sequence[Sequence[Sequence[int]]]) -> list[list[Rollout]]:
+    def roll_many(
+        self,
+        decisions: Sequence[Decision],
+        paths: Sequence[Sequence[Sequence[int]]],
+        changes: Sequence[Sequence[Change | None]] | None = None,
+    ) -> list[list[Rollout]]:
         """The effect of each path of each decision, computed together; ``paths[n]`` are those of ``decisions[n]``."""
         questions = [
-            Question(user=decision.user, at=decision.at, feature=decision.pool.user, paths=walks)
-            for decision, walks in zip(decisions, paths, strict=True)
+            Question(user=decision.user, at=decision.at, feature=decision.pool.user, paths=walks, changes=past)
+            for decision, walks, past in zip(decisions, paths, changes or [()] * len(decisions), strict=True)
         ]
         return rollout(self.model, self.collate, self.platt, self._shown, questions)
 

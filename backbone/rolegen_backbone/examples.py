@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -157,6 +158,15 @@ def spells(
     )
 
 
+class Change(NamedTuple):
+    """An event of the past as it might have been."""
+
+    event: int
+    """its id"""
+    item: int | None
+    """the item that stands there instead; None: the event had not happened"""
+
+
 class Collator:
     """Pads decisions into a :class:`Batch`."""
 
@@ -164,11 +174,16 @@ class Collator:
         self.log, self.history = log, history
 
     def events(
-        self, users: Ints, ats: Ints, appended: Sequence[Sequence[tuple[int, int]]] | None = None
+        self,
+        users: Ints,
+        ats: Ints,
+        appended: Sequence[Sequence[tuple[int, int]]] | None = None,
+        changes: Sequence[Change | None] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Content rows (B, T), behaviours (B, T), features (B, T, EVENT_FEATURES), mask (B, T).
 
-        ``appended``: for each decision (content row, behaviour) of events put at the decision time: an intervention.
+        An intervention is what is ``appended``, (content row, behaviour) of events put at the decision time of each
+        decision, and what ``changes`` of its past; an event older than the history changes nothing.
         """
         log = self.log
         extra = max((len(a) for a in appended), default=0) if appended else 0
@@ -191,6 +206,12 @@ class Collator:
             feature[b, :n, 2] = np.log1p(log.quantity[part]) / 3
             feature[b, :n, 3] = np.nan_to_num(np.log(np.maximum(log.price[part], 1e-3))) / 2
             mask[b, :n] = True
+            if changes and (change := changes[b]) is not None:
+                place = np.flatnonzero(log.event[part] == change.event)
+                if change.item is None:
+                    mask[b, place] = False
+                else:
+                    item[b, place] = change.item + 1
             if appended:
                 for k, (row, code) in enumerate(appended[b]):
                     item[b, n + k], behaviour[b, n + k], mask[b, n + k] = row, code, True

@@ -5,6 +5,7 @@ difference means depends on the log. Where the log records exposures or views, t
 is the untouched trajectory. Where it records orders alone, an inserted order makes any user look active again, whatever
 the item; so "without" is then the same insertion of *some* item, and the change says what this item does beyond that.
 Neither is a causal effect unless exposure was randomised; both are labelled as associations of the log.
+An intervention may also change the past: an event that had not happened, or with another item in its place.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 
 from .events import BEHAVIOURS, ORDER, EventLog, Floats, Ints
-from .examples import Collator
+from .examples import Change, Collator
 from .model import UNKNOWN_ITEM, Backbone, Batch, Encoded
 
 Z90 = 1.6449
@@ -49,9 +50,10 @@ def encode_events(
     at: Ints,
     feature: Floats,
     appended: Sequence[Sequence[tuple[int, int]]] | None,
+    changes: Sequence[Change | None] | None = None,
 ) -> Encoded:
     """Encode trajectories without pools: all that the outcome head needs."""
-    item, behaviour, event, mask = collate.events(user, at, appended)
+    item, behaviour, event, mask = collate.events(user, at, appended, changes)
     nothing = torch.zeros(len(user), 1, dtype=torch.long)
     batch = Batch(
         item_BT=item,
@@ -85,6 +87,8 @@ class Question:
     """(len(USER_FEATURES),) facts at the decision; the same with and without"""
     paths: Sequence[Sequence[int]]
     """item indices of each intervention, in order"""
+    changes: Sequence[Change | None] = ()
+    """what each intervention changes of the past; empty: nothing"""
 
 
 @torch.no_grad()
@@ -108,7 +112,8 @@ def rollout(
         user, at = (np.array([getattr(questions[k], name) for k in owner], np.int64) for name in ("user", "at"))
         feature = np.stack([questions[k].feature for k in owner])
         inserted = [walk for number in together for walk in trajectories[number]]
-        encoded = encode_events(model, collate, user, at, feature, inserted)
+        changed = [change for number in together for change in _changes(questions[number], len(trajectories[number]))]
+        encoded = encode_events(model, collate, user, at, feature, inserted, changed)
         logit_RK = model.outcome(torch.from_numpy(feature), encoded)
         results += [
             _compare(questions[number], logit_RK[torch.from_numpy(owner == number)], platt, code) for number in together
@@ -122,6 +127,12 @@ def _trajectories(question: Question, code: int) -> list[list[tuple[int, int]]]:
     return [[(UNKNOWN_ITEM, code)] * k for k in range(longest + 1)] + [
         [(item + 1, code) for item in path] for path in question.paths
     ]
+
+
+def _changes(question: Question, rows: int) -> list[Change | None]:
+    """What each row changes of the past: the references nothing."""
+    changes = list(question.changes) or [None] * len(question.paths)
+    return [None] * (rows - len(question.paths)) + changes
 
 
 def _compare(question: Question, logit_RK: torch.Tensor, platt: tuple[float, float], code: int) -> list[Rollout]:

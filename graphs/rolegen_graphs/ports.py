@@ -6,8 +6,9 @@ Nothing here knows torch, SQL or an LLM client.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Protocol
 
 from .words import (
@@ -26,6 +27,8 @@ from .words import (
     Signal,
     Slate,
 )
+
+NO_CHANGES: Mapping[int, tuple[int, str | None]] = MappingProxyType({})
 
 
 class Observer(Protocol):
@@ -80,8 +83,18 @@ class Catalogue(Protocol):
 class Recommender(Protocol):
     """The generative backbone, or any recommender that can estimate a path and rank a slate."""
 
-    def rollout(self, user: str, at: datetime, paths: Sequence[tuple[int, Sequence[str]]]) -> tuple[Effect, ...]:
-        """The effect of each (path number, item ids in order of the steps)."""
+    def rollout(
+        self,
+        user: str,
+        at: datetime,
+        paths: Sequence[tuple[int, Sequence[str]]],
+        changes: Mapping[int, tuple[int, str | None]] = NO_CHANGES,
+    ) -> tuple[Effect, ...]:
+        """The effect of each (path number, item ids in order of the steps).
+
+        ``changes``: for the number of a path that replaces or removes an event, the event's id and the item in its place,
+        None where the event is taken out.
+        """
         ...
 
     def slate(

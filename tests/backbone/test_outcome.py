@@ -10,7 +10,7 @@ import torch
 
 from rolegen_backbone.artefact import TrainedBackbone
 from rolegen_backbone.events import DAY, ORDER, Baskets
-from rolegen_backbone.examples import NO_HINT, Collator, Spells, spells
+from rolegen_backbone.examples import NO_HINT, Change, Collator, Spells, spells
 from rolegen_backbone.features import Features
 from rolegen_backbone.model import UNKNOWN_ITEM
 from rolegen_backbone.outcome_training import calibration_error
@@ -138,6 +138,27 @@ def test_where_views_are_logged_the_reference_is_the_untouched_trajectory(viewed
     assert found.change == pytest.approx(float((p[1] - p[0]).mean()), abs=1e-5)
     spread = float((p[1] - p[0]).std(ddof=1))
     assert found.high - found.low == pytest.approx(2 * 1.6449 * spread, abs=1e-4)
+
+
+def test_an_intervention_may_take_an_event_out_or_put_another_item_in_its_place(toy: Toy) -> None:
+    rows = toy.features.log.rows(4, CUT * DAY)
+    event, item = int(toy.features.log.event[rows][-2]), int(toy.features.log.item[rows][-2])
+    other = (item + 1) % ITEMS
+    code = intervention_behaviour(toy.features.log)
+    asked = dataclasses.replace(
+        question(toy, 4, [[], [], [3], [], []]),
+        changes=[Change(event, None), Change(event, other), Change(event, None), Change(event, item), Change(-1, None)],
+    )
+    gone, swapped, both, same, unknown = rollout(toy.model, toy.collate, (0.7, -0.2), code, [asked])[0]
+    [plain] = roll(toy, 4, [[3]])
+    assert {found.without for found in (gone, swapped, both, same)} == {plain.without}
+    assert gone.change != pytest.approx(0, abs=1e-4) and swapped.change != pytest.approx(gone.change, abs=1e-4)
+    assert both.change != pytest.approx(plain.change, abs=1e-4)
+    assert same.change == pytest.approx(0, abs=1e-6) and unknown.change == pytest.approx(0, abs=1e-6)
+    # A past without the event is the past of somebody who never had it: the encoder sees no hole.
+    user, at = np.array([4, 4]), np.array([CUT * DAY] * 2)
+    item_BT, _, _, mask_BT = toy.collate.events(user, at, None, [None, Change(event, None)])
+    assert int(mask_BT[0].sum()) - int(mask_BT[1].sum()) == 1 and torch.equal(item_BT[0], item_BT[1])
 
 
 def test_an_empty_path_changes_nothing(toy: Toy, viewed: Toy) -> None:

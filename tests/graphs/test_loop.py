@@ -189,6 +189,24 @@ def test_what_is_taken_away_needs_no_item() -> None:
     assert shelf.log == [("shelf", "ground", "cup")]
     assert [(c.step, c.item) for c in decision.rounds[0].candidates] == [(1, "cup")]
     assert ("ranker", "rollout", "0:cup") in ranker.log
+    assert ("ranker", "change", "0:7:None") in ranker.log, "the effect is that of a past without the event"
+
+
+def test_what_replaces_an_event_stands_in_its_place_and_is_no_step() -> None:
+    paths = [
+        Path(
+            path=2,
+            operation="replace",
+            intervention=ItemSpec(role="anchor", text="lamp"),
+            replaces=5,
+            steps=(ItemSpec(role="target", text="cup"),),
+        )
+    ]
+    ranker = Ranker()
+    decision = decide(parts(reasoner=Thinker(paths=paths), recommender=ranker))
+    assert ("ranker", "rollout", "2:cup") in ranker.log
+    assert ("ranker", "change", "2:5:lamp") in ranker.log
+    assert {c.item for c in decision.rounds[0].candidates} == {"lamp", "cup"}, "both are candidates of the slate"
 
 
 def test_the_effect_of_a_path_is_that_of_its_items_in_order() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path as File
@@ -12,6 +12,7 @@ from langchain_core.runnables import RunnableConfig
 
 from rolegen_agent.memory.checkpoints import open_async_checkpointer, open_checkpointer
 from rolegen_graphs import create_decision_graph
+from rolegen_graphs.ports import NO_CHANGES
 from rolegen_graphs.words import Candidate, Decision, Effect, ItemSpec, Observation, Slate
 from tests.support.ports import AT, Log, Notebook, Ranker, Shelf, Thinker, parts, steering
 
@@ -41,11 +42,17 @@ class FragileRanker(Ranker):
 
     alive: bool = False
 
-    def rollout(self, user: str, at: datetime, paths: Sequence[tuple[int, Sequence[str]]]) -> tuple[Effect, ...]:
+    def rollout(
+        self,
+        user: str,
+        at: datetime,
+        paths: Sequence[tuple[int, Sequence[str]]],
+        changes: Mapping[int, tuple[int, str | None]] = NO_CHANGES,
+    ) -> tuple[Effect, ...]:
         if not self.alive:
             self.alive = True
             raise Killed
-        return super().rollout(user, at, paths)
+        return super().rollout(user, at, paths, changes)
 
 
 @dataclass

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rolegen_errors import InputError, ReasonerError
 from rolegen_graphs import LoopSettings, Parts
+from rolegen_graphs.ports import NO_CHANGES
 from rolegen_graphs.words import (
     CallSite,
     Candidate,
@@ -158,8 +159,15 @@ class Ranker:
     harmful: frozenset[int] = frozenset()
     log: Log = field(default_factory=list)
 
-    def rollout(self, user: str, at: datetime, paths: Sequence[tuple[int, Sequence[str]]]) -> tuple[Effect, ...]:
+    def rollout(
+        self,
+        user: str,
+        at: datetime,
+        paths: Sequence[tuple[int, Sequence[str]]],
+        changes: Mapping[int, tuple[int, str | None]] = NO_CHANGES,
+    ) -> tuple[Effect, ...]:
         self.log.append(("ranker", "rollout", *(f"{path}:{'+'.join(items)}" for path, items in paths)))
+        self.log += [("ranker", "change", f"{path}:{event}:{item}") for path, (event, item) in changes.items()]
         return tuple(
             Effect(
                 path=path,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 from ..parts import LoopSettings, Parts
 from ..state import DecisionState
-from ..words import Candidate
+from ..words import Candidate, Path
 from .reason import time_of
 
 
@@ -24,7 +25,8 @@ class Execute:
             if candidate.item is not None:
                 steps[candidate.path].append((candidate.step, candidate.item))
         walks = [(path, [item for _, item in sorted(found)]) for path, found in sorted(steps.items())]
-        effects = list(self.parts.recommender.rollout(user, at, walks)) if walks else []
+        walks, changes = _changed(walks, state["paths"], grounded)
+        effects = list(self.parts.recommender.rollout(user, at, walks, changes)) if walks else []
         harmful = {effect.path for effect in effects if effect.high < 0}
         surviving: list[Candidate] = [c for c in grounded if c.path not in harmful]
         slate = (
@@ -33,3 +35,18 @@ class Execute:
             else state["baseline"]
         )
         return {"effects": effects, "slate": slate}
+
+
+def _changed(
+    walks: list[tuple[int, list[str]]], paths: Sequence[Path], grounded: Sequence[Candidate]
+) -> tuple[list[tuple[int, list[str]]], dict[int, tuple[int, str | None]]]:
+    """What paths that replace or remove an event change of the past; a replacing item stands there and is no step."""
+    first = {c.path: c.item for c in grounded if c.step == 0}
+    changes: dict[int, tuple[int, str | None]] = {}
+    for path in paths:
+        if path.replaces is not None and path.operation == "remove":
+            changes[path.path] = (path.replaces, None)
+        elif path.replaces is not None and path.operation == "replace" and path.path in first:
+            changes[path.path] = (path.replaces, first[path.path])
+    replaced = {number for number, (_, item) in changes.items() if item is not None}
+    return [(number, items[1:] if number in replaced else items) for number, items in walks], changes
