@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -24,9 +24,7 @@ from .events import EventLog, Floats, Ints
 from .examples import NO_HINT, Collator, Decision, Hint, sample_targets
 from .features import Features
 from .model import Backbone, Batch, CandidateView, part_log_probability, with_candidates
-
-if TYPE_CHECKING:
-    from .training import TrainConfig
+from .train_config import TrainConfig
 
 EPOCHS, PATIENCE = 60, 8
 LEARNING_RATE = 1e-2

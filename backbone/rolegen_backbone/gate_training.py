@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,9 +19,7 @@ from torch import Tensor
 from .examples import Collator, Decision, sample_targets
 from .losses import basket_loss
 from .model import NOTHING, Backbone, PoolView, part_log_probability
-
-if TYPE_CHECKING:
-    from .training import TrainConfig
+from .train_config import TrainConfig
 
 STEPS = 400
 """batches, whatever the number of returns: few weights need no more"""

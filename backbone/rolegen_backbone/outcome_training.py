@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,11 +25,9 @@ from .events import EventLog, Floats
 from .examples import Collator, Spells
 from .model import Backbone, Encoded
 from .rollout import encode_events
+from .train_config import TrainConfig
 
-if TYPE_CHECKING:
-    from .training import TrainConfig
-
-    Progress = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int], None]
 
 EPOCHS, BATCH = 12, 512
 LATE = 0.75

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -35,9 +35,7 @@ from .events import EventLog, Ints
 from .examples import Collator, Decision, pool_hits, sample_targets
 from .losses import parts_loss
 from .model import UNKNOWN_ITEM, Backbone, Batch
-
-if TYPE_CHECKING:
-    from .training import TrainConfig
+from .train_config import TrainConfig
 
 WARM_UP = 50
 """steps until the learning rate has its peak"""
