@@ -66,7 +66,7 @@ def fit_gate(model: Backbone, collate: Collator, returns: Sequence[Decision], co
         parts = torch.cat([part.fixed_BS2, pointers], dim=-1) + model.log_gate(view, log_pointer)[:, None, :]
         optimiser.zero_grad()
         weight = part.weight_BS.sum(dim=1)
-        lost = basket_loss(parts.logsumexp(dim=-1), part.weight_BS > 0, dim=1)
+        lost = basket_loss(parts.logsumexp(dim=-1), part.weight_BS > 0, model.usual_basket, dim=1)
         ((lost * weight).sum() / weight.sum()).backward()
         optimiser.step()
     with torch.no_grad():

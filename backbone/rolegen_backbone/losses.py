@@ -16,9 +16,6 @@ from torch import Tensor
 
 from .model import NOTHING, Backbone, Batch, Encoded, PoolView
 
-BASKET = 20.0
-"""items in a usual basket: brings the sum over a basket to the size of the other loss"""
-
 
 def parts_loss(model: Backbone, batch: Batch, target_BS: Tensor, weight_BS: Tensor, hit_BP: Tensor) -> Tensor:
     """Weighted sum over decisions of the losses of all parts but the candidates, nats.
@@ -31,7 +28,7 @@ def parts_loss(model: Backbone, batch: Batch, target_BS: Tensor, weight_BS: Tens
     config = model.config
     loss = target_BS.new_zeros((), dtype=torch.float32)
     if config.use_own or config.use_market:
-        lost = pointer_loss(model.point(batch), hit_BP)
+        lost = pointer_loss(model.point(batch), hit_BP, model.usual_basket)
         used = lost.new_tensor([float(config.use_own), float(config.use_market)])
         loss = loss + (lost * used[:, None] * weight_BS.sum(dim=1)).sum()
     if config.use_decoder or config.use_dense:
@@ -43,15 +40,18 @@ def parts_loss(model: Backbone, batch: Batch, target_BS: Tensor, weight_BS: Tens
     return loss
 
 
-def pointer_loss(view: PoolView, hit_BP: Tensor) -> Tensor:
+def pointer_loss(view: PoolView, hit_BP: Tensor, usual: Tensor) -> Tensor:
     """(2, B) loss of the own and the market pointer, mean over heads; 0 where the basket holds nothing of a group."""
     hit = (view.group_2BP & hit_BP).unsqueeze(-1)
-    lost = basket_loss(view.by_head(), hit, dim=2)
+    lost = basket_loss(view.by_head(), hit, usual, dim=2)
     return torch.where(hit.any(dim=2), lost, 0.0).mean(dim=-1)
 
 
-def basket_loss(log_probability: Tensor, hit: Tensor, *, dim: int) -> Tensor:
-    """The two losses of a basket, over the items along ``dim``; ``hit`` says which of them the basket holds."""
+def basket_loss(log_probability: Tensor, hit: Tensor, usual: Tensor, *, dim: int) -> Tensor:
+    """The two losses of a basket, over the items along ``dim``; ``hit`` says which of them the basket holds.
+
+    ``usual`` is how many items a basket usually has: it brings the sum over a basket to the size of the other loss.
+    """
     basket = log_probability.masked_fill(~hit, NOTHING).logsumexp(dim=dim)
-    each = torch.where(hit, log_probability, 0.0).sum(dim=dim) / BASKET
+    each = torch.where(hit, log_probability, 0.0).sum(dim=dim) / usual
     return -(basket + each) / 2

@@ -424,6 +424,8 @@ class Backbone(nn.Module):
     user_scale: Tensor
     pool_mean: Tensor
     pool_scale: Tensor
+    usual_basket: Tensor
+    """() items of a basket, mean over the training's returns"""
     item_table: Tensor | None = None
     """(I + 1, D) all item vectors, where the model only answers; see ``serving.py``"""
     dense_table: Tensor | None = None
@@ -441,6 +443,7 @@ class Backbone(nn.Module):
             self.register_buffer(f"{name}_mean", torch.zeros(size))
             self.register_buffer(f"{name}_scale", torch.ones(size))
 
+        self.register_buffer("usual_basket", torch.tensor(1.0))
         self.content_in = nn.Linear(config.content, D)
         self.code_in = nn.ModuleList(nn.Embedding(size, D) for size in config.sizes)
         self.unknown = nn.Parameter(torch.zeros(D))

@@ -101,7 +101,7 @@ def fit_taste(
             fix=f"set shards to a multiple of {group.size}, or leave it out",
         )
     device = choose_device(config.device)
-    _standardise(model, train)
+    _standardise(model, train, config)
     if not group.agree(_digest(model)):
         raise ProjectError(
             "the processes of this training do not start from the same model",
@@ -325,8 +325,10 @@ def _digest(model: Backbone) -> int:
     return int.from_bytes(digest.digest()[:7], "big")
 
 
-def _standardise(model: Backbone, train: list[Decision]) -> None:
-    """Mean and scale of the counted features, from at most 4,000 decisions."""
+def _standardise(model: Backbone, train: list[Decision], config: TrainConfig) -> None:
+    """Mean and scale of the counted features, from at most 4,000 decisions, and the size of a basket."""
+    usual = config.usual_basket or float(np.mean([len(d.target) for d in train]))
+    model.usual_basket.fill_(max(usual, 1.0))
     some = train[:: max(1, len(train) // 4_000)]
     user = np.stack([d.pool.user for d in some])
     pool = np.concatenate([d.pool.feature for d in some])

@@ -30,6 +30,8 @@ class TrainConfig:
     max_spells: int = 12_000
     refit: bool = False
     """learn stage 1 once more, from the start and on the kept-out returns too, when those have served their purpose"""
+    usual_basket: float | None = None
+    """items of a usual basket, in the losses of the pointers (``losses.py``); None: the mean of the training's returns"""
     unknown_item: float = 0.05
     """share of events whose item is hidden, so that "some item" has a meaning in rollouts"""
     silence: float = 0.5

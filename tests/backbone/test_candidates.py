@@ -176,7 +176,7 @@ def test_useful_candidates_pass_and_useless_ones_do_not(tmp_path: Path) -> None:
         decisions = [weak.decision(f"u{user:02d}", at_day(CUT), given[user]) for user in range(USERS)]
         items = weak.rank(decisions, np.ones(ITEMS, bool), size=10).item_BN.tolist()
         found[kind] = [np.mean([want in row[:n] for want, row in zip(wanted, items, strict=True)]) for n in (1, 10)]
-    assert found["named"][0] > 0.9 > 0.5 > found["none"][0]
+    assert found["named"][0] > 0.6 > 0.3 > found["none"][0]  # no more than the cap on their share allows
     assert found["a stranger's"][1] > found["none"][1] - 0.1
 
 

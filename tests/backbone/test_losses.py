@@ -10,12 +10,20 @@ import pytest
 import torch
 from torch import Tensor
 
+from rolegen_backbone import losses
 from rolegen_backbone.examples import Decision, pool_hits, sample_targets
 from rolegen_backbone.features import PoolSize
-from rolegen_backbone.losses import BASKET, parts_loss, pointer_loss
+from rolegen_backbone.losses import parts_loss
 from rolegen_backbone.model import PoolView
 
 from .conftest import Toy, toy_model
+
+BASKET = 20.0
+
+
+def pointer_loss(view: PoolView, hit_BP: torch.Tensor) -> torch.Tensor:
+    """With twenty items in a usual basket."""
+    return losses.pointer_loss(view, hit_BP, torch.tensor(BASKET))
 
 
 def view_of(score_PK: list[list[float]], own: list[bool], *, padding: int = 0) -> PoolView:

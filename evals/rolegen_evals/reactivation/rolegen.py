@@ -31,7 +31,7 @@ Candidates = Literal["reasoned", "none", "unread", "random", "adversarial"]
 """``none``: the roles of events, but no candidates; ``unread``: no word of reasoning at all"""
 SIZES: Mapping[str, Any] = {}
 """choices of :class:`Sizes` that every variant shares, chosen on the validation period"""
-CONFIG: Mapping[str, Any] = {"horizon_days": HORIZON_DAYS, "dormant_days": DORMANT_DAYS}
+CONFIG: Mapping[str, Any] = {"horizon_days": HORIZON_DAYS, "dormant_days": DORMANT_DAYS, "usual_basket": 20.0}
 """choices of :class:`TrainConfig`, likewise"""
 QUICK: Mapping[str, Any] = {"epochs": 1, "max_returns": 1_000, "max_hints": 60, "max_read": 60, "max_spells": 600}
 HOSTILE = 10
