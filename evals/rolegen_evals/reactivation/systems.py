@@ -141,8 +141,9 @@ def code_of(modules: Sequence[str]) -> str:
         spec = find_spec(module)
         if spec is None:
             raise InputError(f"there is no module {module!r}", fix="name modules as they are imported")
-        folders = spec.submodule_search_locations
-        files = [Path(str(spec.origin))] if folders is None else [f for at in folders for f in Path(at).rglob("*.py")]
+        # A package without __init__ is looked for in every folder of the path; the first one is what gets imported.
+        folder = next(iter(spec.submodule_search_locations or ()), None)
+        files = [Path(str(spec.origin))] if folder is None else list(Path(folder).rglob("*.py"))
         for source in sorted(files):
             found.update(source.read_bytes())
     return found.hexdigest()
