@@ -22,7 +22,7 @@ def demo(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Awaken the dormant customers of a real shop, on bundled data: no key, no server, no GPU, about three minutes.
+    """Awaken the dormant customers of a real shop, on bundled data: no key, no server, no GPU, about five minutes.
 
     Ctrl-C and the same command go on where it stopped.
     """
