@@ -537,6 +537,9 @@ class Backbone(nn.Module):
         if self.config.causal:
             last = (mask_BT * torch.arange(x.shape[1], device=x.device)).argmax(dim=1)
             state = x[torch.arange(len(x), device=x.device), last]
+        if self.training and self.key_in is not None:
+            # Processes add their gradients up one by one: each must have this one, also where its share holds no key event.
+            state = state + 0.0 * self.key_in
         key, key_mask = batch.key_BY, batch.key_mask_BY
         if self.key_in is None or not key_mask.any():
             key, key_mask = key[:, :0], key_mask[:, :0]

@@ -71,6 +71,19 @@ def test_a_model_without_prefix_does_not_hear_of_roles() -> None:
     assert told[0].numpy() == pytest.approx(told[1].numpy(), abs=1e-4)
 
 
+def test_a_share_without_key_events_has_the_gradients_of_one_with_them() -> None:
+    """Processes of one training add up their gradients in order; a missing one would shift all that follow."""
+    toy = toy_model(seed=3)
+    plain = replace(toy.decide(5), target=np.array([1]))
+    missing = []
+    for decision in (plain, toy.read(plain, 0, 4)):
+        toy.model.train().zero_grad(set_to_none=True)
+        batch = toy.collate.batch([decision])
+        toy.model.decode_targets(toy.model.encode(batch), torch.tensor([[1]])).sum().backward()
+        missing.append({name for name, weight in toy.model.named_parameters() if weight.grad is None})
+    assert missing[0] == missing[1] and "key_in" not in missing[0]
+
+
 @pytest.mark.parametrize("silence", [0.0, 1.0])
 def test_a_decoder_learns_which_event_the_next_order_follows_from(tmp_path: Path, silence: float) -> None:
     """Each order is what goes with one of the last six events; only a role tells with which. Asked are other users."""
