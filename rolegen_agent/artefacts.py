@@ -43,9 +43,7 @@ class Artefacts:
     """the decision time: the events end before it"""
     events: pl.DataFrame
     items: pl.DataFrame
-    """the catalogue as of the decision time, categories filled in"""
-    added: int
-    """how many of them appeared after the cut: they have embeddings and ids, but no evidence"""
+    """the catalogue as of the decision time, categories filled in; what appeared after the cut has no evidence"""
     market: Market
     evidence: Evidence
     backbone: TrainedBackbone
@@ -189,7 +187,6 @@ def load(project: Project, at: datetime) -> Artefacts:
         at=at,
         events=events,
         items=backbone.items,
-        added=new.height,
         market=Market(events, backbone.items),
         evidence=Evidence.load(folder / "evidence"),
         backbone=backbone.served(),
