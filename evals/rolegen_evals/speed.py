@@ -31,6 +31,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -249,14 +250,23 @@ def memory(items: int = 10**6) -> dict[str, float]:
 
 def peak_gib(name: str, items: int) -> float:
     """Answer in this process and return its peak resident memory."""
-    import resource  # Unix only, as is the figure
-
     server = Server.of(prepare(backbone(*drawn_codes(items), Shape(), dense=True), dtype=TYPES[name]))
     batch = batch_of(items, 64, HISTORY, torch.device("cpu"))
     server.slate(batch, 50)
     server.dense(batch)
+    return _peak_bytes() / 2**30
+
+
+def _peak_bytes() -> int:
+    status = Path("/proc/self/status")
+    if status.exists():
+        # ``ru_maxrss`` of a child begins on Linux with what its parent held when it was started; this does not.
+        high = next(line for line in status.read_text("ascii").splitlines() if line.startswith("VmHWM"))
+        return int(high.split()[1]) * 1024
+    import resource  # Unix only, as is the figure
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**30 if sys.platform == "darwin" else 2**20)  # bytes there, KiB elsewhere
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def training(device: torch.device, rounds: int) -> dict[str, float]:
