@@ -88,7 +88,12 @@ def assemble(
         reasoner=llm or evidence,
         fallback=evidence if llm else None,
         catalogue=catalogue,
-        recommender=BackboneRecommender(found.backbone, catalogue, until=at if _goes_on(project, at) else None),
+        recommender=BackboneRecommender(
+            found.backbone,
+            catalogue,
+            diversity=settings.slate.diversity,
+            until=at if _goes_on(project, at) else None,
+        ),
         memory=memory,
     )
     loop = LoopSettings(

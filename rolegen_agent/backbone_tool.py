@@ -32,13 +32,21 @@ class BackboneRecommender:
     """Rolls out paths and ranks slates with a :class:`TrainedBackbone`; safe for several threads.
 
     ``until``: the log goes on after this time, but was read only up to it. A later decision would miss what happened in
-    between, so it is refused; None when nothing is missing.
+    between, so it is refused; None when nothing is missing. ``diversity``: how far slates go from the most probable items
+    alone, see ``rolegen_backbone.diversity``; scores and parts stay those of the model.
     """
 
     def __init__(
-        self, backbone: TrainedBackbone, catalogue: TextCatalogue, *, beam: int = 50, until: datetime | None = None
+        self,
+        backbone: TrainedBackbone,
+        catalogue: TextCatalogue,
+        *,
+        beam: int = 50,
+        diversity: float = 0.0,
+        until: datetime | None = None,
     ) -> None:
-        self._backbone, self._catalogue, self._beam, self._until = backbone, catalogue, beam, until
+        self._backbone, self._catalogue, self._until = backbone, catalogue, until
+        self._beam, self._diversity = beam, diversity
         items = backbone.items
         self._ids: list[str] = items["item"].to_list()
         self._titles: list[str] = items["title"].to_list()
@@ -74,7 +82,7 @@ class BackboneRecommender:
     def slate(
         self, user: str, at: datetime, candidates: Sequence[Candidate], size: int, labels: Sequence[RoleLabel] = ()
     ) -> Slate:
-        """The ``size`` most probable available items under the mixture, with ``candidates`` and ``labels`` integrated.
+        """The best ``size`` available items under the mixture, with ``candidates`` and ``labels`` integrated.
 
         Raises ``InputError`` for a time later than ``until``.
         """
@@ -103,7 +111,13 @@ class BackboneRecommender:
         self, decisions: Sequence[Decision], candidates: Sequence[Sequence[Candidate]], at: datetime, size: int
     ) -> list[Slate]:
         available = self._available(at)
-        found = self._backbone.rank(decisions, available, size=min(size, int(available.sum())), beam=self._beam)
+        found = self._backbone.rank(
+            decisions,
+            available,
+            size=min(size, int(available.sum())),
+            beam=self._beam,
+            diversity=self._diversity,
+        )
         slates = []
         for row, given in enumerate(candidates):
             reasons = {c.item: c for c in reversed(given)}

@@ -25,9 +25,10 @@ from rolegen_errors import FutureError, InputError, ProjectError
 
 from .decoding import Decoded, beam_search
 from .distributed import joined
+from .diversity import DEPTH, diversified, rarity
 from .events import DAY, Baskets, EventLog, Ints, seconds
 from .examples import Change, Collator, Decision, Hint
-from .features import Features
+from .features import ITEM_FEATURES, Features
 from .item_space import ItemSpace
 from .model import Backbone, BackboneConfig
 from .rollout import Question, Rollout, intervention_behaviour, rollout
@@ -37,6 +38,8 @@ from .training import Hints, Progress, TrainConfig, train
 from .trie import Trie
 
 FORMAT = 2
+SOLD = ITEM_FEATURES.index("popularity_28d")
+"""what an item's rarity is read from"""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ class TrainedBackbone:
         price = self.items["price"].cast(pl.Float32).fill_null(float("nan")).to_numpy()
         self.features = Features(log, price, space.text)
         self.collate = Collator(log, model.config.history)
+        self._category = self.items["category"].cast(pl.String).fill_null("").rank("dense").cast(pl.Int64).to_numpy()
         self._alive: tuple[bytes, list[torch.Tensor]] | None = None
         self._shown = intervention_behaviour(log)
 
@@ -265,13 +269,15 @@ class TrainedBackbone:
         size: int,
         beam: int = 50,
         without: Sequence[Ints] | None = None,
+        diversity: float = 0.0,
     ) -> Decoded:
         """The best ``size`` available items of each decision.
 
         Args:
             available: (I,) items in stock.
-            beam: prefixes that the search keeps.
+            beam: prefixes that the search keeps; more where more items are wanted.
             without: for each decision items that must not come out, by whatever rule: such as all that the user owns.
+            diversity: 0 for the most probable items, best first; above, the weight of :func:`~.diversity.diversified`.
         """
         batch = self.collate.batch(decisions)
         encoded = self.model.encode(batch)
@@ -281,7 +287,8 @@ class TrainedBackbone:
         alive = known[1] if known and known[0] == key else self.model.trie.alive(available)
         self._alive = (key, alive)
         # A rule of one user's own would cost a table of open prefixes each; a longer search costs less, and is as exact.
-        longer = min(size + max((len(items) for items in without or ()), default=0), max(int(available.sum()), 1))
+        wanted = max(size, DEPTH) if diversity else size
+        longer = min(wanted + max((len(items) for items in without or ()), default=0), max(int(available.sum()), 1))
         found = beam_search(
             self.model,
             encoded,
@@ -289,9 +296,23 @@ class TrainedBackbone:
             alive=alive,
             available=torch.from_numpy(available),
             size=longer,
-            beam=max(beam, longer),
+            beam=beam,
         )
-        return found if without is None else found.without(without, size)
+        found = found if without is None else found.without(without, wanted)
+        return self._diversified(found, decisions, size, diversity) if diversity else found
+
+    def _diversified(self, found: Decoded, decisions: Sequence[Decision], size: int, weight: float) -> Decoded:
+        item = found.item_BN.clamp(min=0).cpu().numpy()
+        days = [decision.at // DAY for decision in decisions]
+        rare = {day: rarity(self.features.clock.at(day)[0][:, SOLD]) for day in set(days)}
+        device = found.item_BN.device
+        return diversified(
+            found,
+            torch.from_numpy(np.stack([rare[day][row] for day, row in zip(days, item, strict=True)])).to(device),
+            torch.from_numpy(self._category[item]).to(device),
+            size=size,
+            weight=weight,
+        )
 
     def roll(
         self, decision: Decision, paths: Sequence[Sequence[int]], changes: Sequence[Change | None] = ()

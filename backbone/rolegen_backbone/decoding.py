@@ -37,7 +37,16 @@ class Decoded:
     parts_BNM: Tensor
     """probability that each of ``model.PARTS`` contributes; they add up to the item's probability"""
     entropy_B: Tensor
-    """nats, over the found items and the rest as one more item"""
+    """nats, over as many of the best items as the beam was to be wide, and the rest as one more item"""
+
+    def at(self, place_BN: Tensor) -> Decoded:
+        """What stands at these places of each row, in that order; the entropy stays that of all."""
+        return Decoded(
+            item_BN=self.item_BN.gather(1, place_BN),
+            log_probability_BN=self.log_probability_BN.gather(1, place_BN),
+            parts_BNM=self.parts_BNM.gather(1, place_BN.unsqueeze(-1).expand(-1, -1, self.parts_BNM.shape[-1])),
+            entropy_B=self.entropy_B,
+        )
 
     def without(self, items: Sequence[Ints], size: int) -> Decoded:
         """The best ``size`` of each row that are none of its ``items``; the entropy stays that of all."""
@@ -45,12 +54,12 @@ class Decoded:
         order = torch.from_numpy(barred | (self.item_BN.cpu().numpy() < 0)).to(torch.uint8).argsort(dim=1, stable=True)
         order = order[:, :size].to(self.item_BN.device)
         gone = torch.from_numpy(barred).to(order.device).gather(1, order)
-        parts = self.parts_BNM.gather(1, order.unsqueeze(-1).expand(-1, -1, self.parts_BNM.shape[-1]))
+        kept = self.at(order)
         return Decoded(
-            item_BN=self.item_BN.gather(1, order).masked_fill(gone, -1),
-            log_probability_BN=self.log_probability_BN.gather(1, order).masked_fill(gone, -torch.inf),
-            parts_BNM=parts.masked_fill(gone.unsqueeze(-1), 0.0),
-            entropy_B=self.entropy_B,
+            item_BN=kept.item_BN.masked_fill(gone, -1),
+            log_probability_BN=kept.log_probability_BN.masked_fill(gone, -torch.inf),
+            parts_BNM=kept.parts_BNM.masked_fill(gone.unsqueeze(-1), 0.0),
+            entropy_B=kept.entropy_B,
         )
 
 
@@ -82,11 +91,11 @@ def beam_search(
 
     Args:
         alive: ``Trie.alive`` of ``available``, (I,) bool; both on the model's device.
-        beam: prefixes kept on each level; at least ``size``.
+        beam: prefixes kept on each level; ``size`` of them where that is more, which leaves the entropy comparable.
     """
     trie, device = model.trie, encoded.state_BD.device
     B = len(encoded.state_BD)
-    beam = max(beam, size)
+    width = max(beam, size)
     pointers = _Pointers.of(mixture, available, trie)
     gate = mixture.log_gate_BM[:, :1, None]
 
@@ -104,12 +113,12 @@ def beam_search(
         score = (option + gate).masked_fill_(shut, -torch.inf).view(B, K * fan)
         if pointers is not None:
             pointers.add_to(score, level, node, child[..., 0], fan)
-        total, best = score.topk(min(beam, K * fan), dim=-1)
+        total, best = score.topk(min(width, K * fan), dim=-1)
         node = child.view(B, K * fan).gather(1, best).long().masked_fill_(total == -torch.inf, -1)
         decoder = option.reshape(B, K * fan).gather(1, best)
         if beams is not None:
             beams.go_on(best // fan, code.view(B, K * fan).gather(1, best))
-    found = total.exp()
+    found = total[:, :beam].exp()
     rest = (1 - found.sum(dim=-1)).clamp(min=1e-12)
     entropy = torch.special.entr(found).sum(dim=-1) + torch.special.entr(rest)
     N = min(size, node.shape[1])

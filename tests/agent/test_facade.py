@@ -49,6 +49,29 @@ def test_the_slate_holds_items_of_the_catalogue_that_were_sold_before(shop: Role
             assert scores == sorted(scores, reverse=True) and 0 < sum(scores) <= 1
 
 
+def test_diversity_keeps_the_first_place_and_changes_no_score(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    users = users_at(project, 24)
+    slates = []
+    for weight in ("0", "0.63"):
+        monkeypatch.setenv("ROLEGEN_SLATE__DIVERSITY", weight)
+        with RoleGen.open(project) as shop:
+            slates.append([shop.decide(user, AT).slate_without_reasoning for user in users])
+    plain, varied = slates
+    for before, after in zip(plain, varied, strict=True):
+        scores = [item.score for item in before.items]
+        assert scores == sorted(scores, reverse=True)
+        assert after.items[0] == before.items[0]
+        assert after.entropy == pytest.approx(before.entropy, abs=0.2), "it speaks of the model, not of the slate"
+        kept = {item.item: item for item in before.items}
+        for item in after.items:
+            assert sum(item.parts.values()) == pytest.approx(item.score, abs=1e-6)
+            if item.item in kept:
+                assert item.score == pytest.approx(kept[item.item].score, abs=1e-6)
+    kinds = [sum(len({item.category for item in slate.items}) for slate in some) for some in (plain, varied)]
+    shown = [len({item.item for slate in some for item in slate.items}) for some in (plain, varied)]
+    assert kinds[1] > 1.05 * kinds[0] and shown[1] > 1.05 * shown[0]
+
+
 async def test_it_decides_and_streams_in_a_running_event_loop(shop: RoleGen) -> None:
     first, second = users_at(shop.project.root, 2)
     beats = 0

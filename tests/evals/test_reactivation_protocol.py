@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from rolegen_errors import FutureError, InputError
 from rolegen_evals.reactivation.lineup import BASELINES
 from rolegen_evals.reactivation.protocol import TASKS, TEST, VALIDATION, Past, Shop
-from rolegen_evals.reactivation.rolegen import Variant
+from rolegen_evals.reactivation.rolegen import DIVERSE, Variant
 from rolegen_evals.reactivation.run import slates_of
 from rolegen_evals.reactivation.systems import Ask, System
 
@@ -134,3 +135,15 @@ def test_scores_of_the_wrong_shape_are_refused() -> None:
         Ask(past, (user,), "all").best(past.counts[:2].toarray())
     with pytest.raises(InputError, match="'nobody'"):
         _ = Ask(past, ("nobody",), "all").rows
+
+
+def test_the_diverse_variant_is_the_same_training_ranked_otherwise(tmp_path: Path) -> None:
+    one = shop(random_rows())
+    diverse = replace(SMALL, name="rolegen_diverse", diversity=DIVERSE)
+    assert diverse.settings != SMALL.settings, "finished slates of one must not pass for the other's"
+    plain, varied = (
+        slates_of(variant, one, seed=0, folder=tmp_path, progress=quiet)["all"] for variant in (SMALL, diverse)
+    )
+    assert plain.keys() == varied.keys() and plain != varied
+    assert all(slate[0] == varied[key][0] and len(varied[key]) == len(slate) for key, slate in plain.items())
+    assert len(list(tmp_path.glob("backbone-*"))) == 1

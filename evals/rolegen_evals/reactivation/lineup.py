@@ -87,6 +87,7 @@ LABELS: Mapping[str, str] = {
     "rolegen": "RoleGen",
     "rolegen_no_semantic_ids": "RoleGen, no semantic ids",
     "rolegen_no_repeat": "RoleGen, no repeat mechanism",
+    "rolegen_diverse": "RoleGen, diverse slates",
     "rolegen_no_candidates": "RoleGen, no candidates",
     "rolegen_no_prefix": "RoleGen, no prefix of key events",
     "guard_random": "RoleGen, random candidates",

@@ -33,6 +33,9 @@ SIZES: Mapping[str, Any] = {}
 """choices of :class:`Sizes` that every variant shares, chosen on the validation period"""
 CONFIG: Mapping[str, Any] = {"horizon_days": HORIZON_DAYS, "dormant_days": DORMANT_DAYS, "usual_basket": 20.0}
 """choices of :class:`TrainConfig`, likewise"""
+DIVERSE = 0.63
+"""the least weight of ``[slate] diversity``, in hundredths, at which each of three seeds covered more of the catalogue than purchase
+frequency, on the validation period"""
 QUICK: Mapping[str, Any] = {"epochs": 1, "max_returns": 1_000, "max_hints": 60, "max_read": 60, "max_spells": 600}
 HOSTILE = 10
 """candidates of each decision in the guard's runs"""
@@ -50,13 +53,14 @@ class Variant:
     sizes: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     candidates: Candidates = "reasoned"
+    diversity: float = 0.0
     learns_candidates: bool = True
     seeds: int = 3
     tasks: Sequence[Task] = TASKS
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        return {**self._training, "candidates": self.candidates, "beam": BEAM}
+        return {**self._training, "candidates": self.candidates, "beam": BEAM, "diversity": self.diversity}
 
     @property
     def _training(self) -> Mapping[str, Any]:
@@ -100,14 +104,15 @@ class Variant:
                 readings=readings if self.learns_candidates else None,
                 progress=lambda stage, done, total: progress(f"{self.name} {stage}", done, total),
             )
-        return _Trained(home, past, self.candidates, seed)
+        return _Trained(home, past, self.candidates, self.diversity, seed)
 
 
 class _Trained:
     """A backbone that answers asks, extended by the items that were first sold between the cut and the date."""
 
-    def __init__(self, home: Path, cut: Past, candidates: Candidates, seed: int) -> None:
-        self._home, self._cut, self._candidates, self._seed = home, cut, candidates, seed
+    def __init__(self, home: Path, cut: Past, candidates: Candidates, diversity: float, seed: int) -> None:
+        self._home, self._cut, self._seed = home, cut, seed
+        self._candidates, self._diversity = candidates, diversity
         self._now: tuple[datetime, TrainedBackbone] | None = None
 
     def slates(self, ask: Ask) -> Slates:
@@ -143,7 +148,12 @@ class _Trained:
             part = order[low : low + BATCH]
             decisions = [backbone.decision(ask.users[place], ask.past.at, hints[place]) for place in part]
             ranked = backbone.rank(
-                decisions, available, size=min(ask.size, len(ids)), beam=BEAM, without=[own[place] for place in part]
+                decisions,
+                available,
+                size=min(ask.size, len(ids)),
+                beam=BEAM,
+                without=[own[place] for place in part],
+                diversity=self._diversity,
             )
             for place, row in zip(part, ranked.item_BN.numpy(), strict=True):
                 found[ask.users[place]] = [str(item) for item in ids[row[row >= 0]]]
@@ -200,6 +210,7 @@ def systems(*, quick: bool = False) -> dict[str, Variant]:
         Variant("guard_adversarial", config=config, candidates="adversarial", tasks=("all",)),
     ]
     own = [
+        Variant("rolegen_diverse", diversity=DIVERSE),
         Variant("tiger", {"use_own": False, "use_market": False}, candidates="unread", learns_candidates=False),
         Variant("rolegen_no_semantic_ids", {"use_decoder": False}),
         Variant("rolegen_no_repeat", {"use_own": False}),
