@@ -133,7 +133,7 @@ def _train(project: Project, at: datetime, group: Group, progress: Progress, *, 
     # A process that has decided before left torch on one thread; the number of threads shapes the last bits of a model.
     use_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     cuts = cuts_before(at - timedelta(days=config.validation_days))
-    past = PastReasoning(project.settings, events, items, log, cuts=cuts, progress=progress)
+    past = PastReasoning(project.settings, events, items, log, cuts=cuts, progress=progress, store=project.grounding)
     TrainedBackbone.fit(
         items,
         log,
