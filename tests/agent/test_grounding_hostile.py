@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path as Folder
 
 import polars as pl
 import pytest
@@ -157,8 +158,9 @@ class Liar:
         return tuple(candidate.spec for candidate in rejected)
 
 
-def test_the_trained_shop_shows_only_what_it_can_sell(shop: RoleGen) -> None:
+def test_the_trained_shop_shows_only_what_it_can_sell(project: Folder) -> None:
     at = datetime(2011, 9, 1, tzinfo=UTC)
+    shop = RoleGen.open(project, overrides={"data": {"stock_days": 30}})
     assembly = shop.assembly(at)
     catalogue = assembly.parts.catalogue
     assert isinstance(catalogue, TextCatalogue)
@@ -169,10 +171,11 @@ def test_the_trained_shop_shows_only_what_it_can_sell(shop: RoleGen) -> None:
     graph = create_decision_graph(
         dataclasses.replace(assembly.parts, reasoner=liar), settings=dataclasses.replace(assembly.settings, rounds=1)
     ).compile()
-    for number, user in enumerate(real_shop.users_at(shop.project.root, 3), start=1):
+    for number, user in enumerate(real_shop.users_at(project, 3), start=1):
         decision = graph.invoke({"user": user, "at": at})["decision"]
         assert isinstance(decision, Decision) and len(decision.slate.items) == assembly.settings.slate_size
         assert {item.item for item in decision.slate.items} <= sellable
         candidates = decision.rounds[0].candidates
         assert {c.item for c in candidates} - {None} <= sellable
         assert any(c.fate == "rejected" for c in candidates) and liar.revisions == number
+    shop.close()
