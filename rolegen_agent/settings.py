@@ -168,7 +168,7 @@ class GroundingSettings(Section):
         description='what compares a wish with titles: "tfidf", "sentence", "openai:MODEL" or "module:attribute" of Embeddings',
     )
     threshold: float | None = Field(
-        None, ge=0, le=1, description="least cosine at which a title matches; unset = 0.25 for tfidf, 0.4 for others"
+        None, ge=0, le=1, description="least cosine at which a title matches; unset = 0.25 for tfidf, 0.5 for others"
     )
     index_above: int = Field(
         50_000, ge=0, description='items above which an index names what is compared (extra "index")'

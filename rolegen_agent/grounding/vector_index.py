@@ -13,6 +13,8 @@ COUNT = 300
 """items named"""
 PROBES = 5
 """one vector in so many is compared"""
+ROUNDING = 0.01
+"""a cosine of one-byte vectors is nearer to the exact one than this"""
 TRAINED = 64
 """vectors for each list that the lists' centres are fitted on"""
 BATCH = 50_000
@@ -43,6 +45,15 @@ class VectorIndex:
         for low in range(0, items, BATCH):
             index.add(np.ascontiguousarray(vectors[low : low + BATCH]))
         faiss.write_index(index, str(file))
+
+    def above(self, query: Vectors, least: float) -> Ints:
+        """All codes whose cosine to ``query`` (width,) is at least ``least``, in order, and a few that come close to it."""
+        import faiss
+
+        options = faiss.SearchParametersIVF(nprobe=self._index.nlist)
+        codes = self._index.range_search(query[None], least - ROUNDING, params=options)[2]
+        found: Ints = np.sort(codes).astype(np.int64)
+        return found
 
     def nearest(self, query: Vectors, allowed: Ints) -> Ints:
         """Up to ``COUNT`` of the ``allowed`` codes nearest to ``query`` (width,)."""
