@@ -22,6 +22,7 @@ import numpy as np
 from rolegen_errors import MissingExtraError
 
 from ..evidence.market import Market
+from ..settings import GroundingSettings
 from .embedded import EmbeddingSimilarity, embedded
 from .similarity import Ints, Similarity, clean
 from .tfidf import TfidfSimilarity
@@ -43,6 +44,12 @@ Progress = Callable[[str, int, int], None]
 
 def silent(_stage: str, _done: int, _total: int) -> None:
     """No progress shown."""
+
+
+def require_index(items: int, settings: GroundingSettings) -> None:
+    """Raise ``MissingExtraError`` where so many items need a library that is not installed: before hours of training."""
+    if items > settings.index_above:
+        _version("tantivy" if settings.encoder == "tfidf" else "faiss-cpu")
 
 
 def open_similarity(

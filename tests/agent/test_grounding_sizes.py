@@ -274,6 +274,9 @@ def test_without_the_library_the_command_to_install_it_is_told(shop: Market, mon
         with pytest.raises(MissingExtraError, match=r"pip install 'rolegen-agent\[index\]'"):
             open_similarity(shop, encoder=encoder, index_above=0)
         assert not open_similarity(shop, encoder=encoder).indexed, "a small catalogue needs none"
+    with pytest.raises(MissingExtraError, match="tantivy"):
+        opening.require_index(50_001, GroundingSettings())
+    opening.require_index(50_000, GroundingSettings())
 
 
 def test_settings_choose_encoder_threshold_and_size(shop: Market, tmp_path: Path) -> None:
