@@ -21,6 +21,7 @@ from rolegen_errors import InputError, ProjectError
 from rolegen_graphs.words import ROLES
 
 from .evidence import Evidence, Market, compute_evidence
+from .grounding.opening import require_index
 from .past_reasoning import PastReasoning, cuts_before
 from .project import Project
 from .text_encoders import text_encoder
@@ -127,13 +128,14 @@ def _train(project: Project, at: datetime, group: Group, progress: Progress, *, 
         raise InputError(f"the log has no event before {at.date()}", fix="choose a later date")
     progress("items", 0, 1)
     items = known_items(project, at)
+    require_index(items.height, project.settings.grounding)
     progress("items", 1, 1)
     ids = items["item"].to_numpy().astype(str)
     log = EventLog.from_frame(events.filter(pl.col("item").is_in(items["item"].implode())), ids)
     # A process that has decided before left torch on one thread; the number of threads shapes the last bits of a model.
     use_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     cuts = cuts_before(at - timedelta(days=config.validation_days))
-    past = PastReasoning(project.settings, events, items, log, cuts=cuts, progress=progress)
+    past = PastReasoning(project.settings, events, items, log, cuts=cuts, progress=progress, store=project.grounding)
     TrainedBackbone.fit(
         items,
         log,

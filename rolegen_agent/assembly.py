@@ -60,7 +60,7 @@ def assemble(
         ProjectError: nothing is trained for ``at``, or the LLM reasoner has no model.
     """
     from .backbone_tool import BackboneRecommender, use_threads
-    from .catalogue import TextCatalogue
+    from .grounding import open_catalogue
     from .observer import LogObserver
     from .reasoning import EvidenceReasoner
 
@@ -69,7 +69,7 @@ def assemble(
     use_threads(1)  # decisions run side by side: threads within one would only fight
     dormant = dormant_users(found.events.lazy(), at, settings.dormancy)
     evidence = EvidenceReasoner(found.evidence, found.market, paths=settings.reasoner.paths)
-    catalogue = TextCatalogue(found.items, found.market, stock_days=settings.data.stock_days)
+    catalogue = open_catalogue(found.items, found.market, settings, store=project.grounding)
     client, llm, prompts = None, None, None
     if settings.reasoner.kind == "llm" or chat is not None:
         prompts = _prompts(project)
@@ -201,7 +201,14 @@ def _run_name(project: Project, found: Artefacts, reasoner: str, prompts: Prompt
     setting or prompt is another one."""
     settings = project.settings
     shaping = repr(
-        (settings.reasoner, settings.slate, settings.dormancy, settings.data.stock_days, settings.llm.temperature)
+        (
+            settings.reasoner,
+            settings.grounding,
+            settings.slate,
+            settings.dormancy,
+            settings.data.stock_days,
+            settings.llm.temperature,
+        )
     )
     texts = [prompts.get(name).sha256 for name in sorted(prompts.names())] if prompts else []
     digest = hashlib.sha256("\n".join((found.fingerprint, shaping, *texts)).encode()).hexdigest()[:8]

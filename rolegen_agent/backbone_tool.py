@@ -18,7 +18,7 @@ from rolegen_graphs.ports import NO_CHANGES
 from rolegen_graphs.words import ROLES, Candidate, Effect, Role, RoleLabel, Slate, SlateItem
 
 if TYPE_CHECKING:
-    from .catalogue import TextCatalogue
+    from .grounding import TextCatalogue
 
 PARTS = ("decoder", "item model", "repeat", "trend", "reasoning")
 """names of the mixture's parts in ``SlateItem.parts``; they add up to the score, the item's probability"""

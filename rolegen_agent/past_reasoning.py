@@ -9,14 +9,15 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from rolegen_graphs.words import CallSite, Observation, Reading
 
-from .catalogue import TextCatalogue
 from .evidence import Market, compute_evidence
+from .grounding import open_catalogue
 from .observer import LogObserver
 from .project import Settings
 from .reasoning import EvidenceReasoner
@@ -41,6 +42,7 @@ class PastReasoning:
 
     Args:
         cuts: when evidence is counted, oldest first.
+        store: where the catalogue's index is kept, see :func:`rolegen_agent.grounding.open_catalogue`.
     """
 
     def __init__(
@@ -52,7 +54,9 @@ class PastReasoning:
         *,
         cuts: Sequence[datetime],
         progress: Progress,
+        store: Path | None = None,
     ) -> None:
+        self._store = store
         self._settings, self._events, self._items, self._log = settings, events, items, log
         self._cuts, self._progress = cuts, progress
         self._market = Market(events, items)
@@ -62,7 +66,9 @@ class PastReasoning:
 
     def candidates(self, decisions: Sequence[tuple[int, int]]) -> list[Hint]:
         """Reasoned candidates, and the roles of the events that matter."""
-        catalogue = TextCatalogue(self._items, self._market, stock_days=self._settings.data.stock_days)
+        catalogue = open_catalogue(
+            self._items, self._market, self._settings, store=self._store, progress=self._progress
+        )
 
         def tell(reasoner: EvidenceReasoner, seen: Observation, reading: Reading) -> Hint:
             from .backbone_tool import make_hint

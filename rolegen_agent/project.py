@@ -116,6 +116,11 @@ class Project:
         path, mark, query = path.partition("?")
         return f"{prefix}:///{(self.root / path).as_posix()}{mark}{query}"
 
+    @property
+    def grounding(self) -> Path:
+        """Folder of what is built over titles, by catalogue; see :mod:`rolegen_agent.grounding.opening`."""
+        return self.store / "grounding"
+
     def artefacts(self, at: datetime) -> Path:
         """Folder of what was trained for decisions at ``at``. A time within the day gets a folder of its own, because
         a model of noon has seen a morning that a decision of midnight must not know."""

@@ -160,6 +160,21 @@ class BackboneSettings(Section):
     max_spells: int = Field(12_000, ge=0, description="past decisions that the outcome head learns from")
 
 
+class GroundingSettings(Section):
+    """How wishes find real items."""
+
+    encoder: str = Field(
+        "tfidf",
+        description='what compares a wish with titles: "tfidf", "sentence", "openai:MODEL" or "module:attribute" of Embeddings',
+    )
+    threshold: float | None = Field(
+        None, ge=0, le=1, description="least cosine at which a title matches; unset = 0.25 for tfidf, 0.5 for others"
+    )
+    index_above: int = Field(
+        50_000, ge=0, description='items above which an index names what is compared (extra "index")'
+    )
+
+
 class SlateSettings(Section):
     """The answer and the time in which it is judged."""
 
@@ -199,5 +214,6 @@ class Settings(BaseSettings):
     llm: LlmSettings = Field(default_factory=lambda: LlmSettings())
     budget: BudgetSettings = Field(default_factory=lambda: BudgetSettings())
     backbone: BackboneSettings = Field(default_factory=lambda: BackboneSettings())
+    grounding: GroundingSettings = Field(default_factory=lambda: GroundingSettings())
     slate: SlateSettings = Field(default_factory=lambda: SlateSettings())
     memory: MemorySettings = Field(default_factory=lambda: MemorySettings())

@@ -119,7 +119,7 @@ class EncoderMap:
         Raises:
             InputError: the encoder does not answer with one finite vector of equal width for each text.
         """
-        vectors = _ask(encoder, texts)
+        vectors = embed(encoder, texts)
         mean = vectors.mean(axis=0)
         return cls(name_of(encoder), mean, principal(vectors - mean, width=width, seed=seed), encoder)
 
@@ -135,7 +135,7 @@ class EncoderMap:
                 f"texts were embedded by {self.name}, which is not at hand",
                 fix="pass the same encoder as `encoder=`",
             )
-        vectors = _ask(self.encoder, texts)
+        vectors = embed(self.encoder, texts)
         if len(texts) and vectors.shape[1] != len(self.mean):
             raise InputError(
                 f"the encoder gives {vectors.shape[1]} numbers per text, {self.name} gave {len(self.mean)}",
@@ -228,7 +228,7 @@ def unit_rows(vectors: npt.NDArray[np.floating]) -> Floats:
     return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0).astype(np.float32)
 
 
-def _ask(encoder: TextEncoder, texts: Sequence[str]) -> Floats:
+def embed(encoder: TextEncoder, texts: Sequence[str]) -> Floats:
     """(N, encoder's width) in float32."""
     told = [row for k in range(0, len(texts), BATCH) for row in encoder.embed_documents(list(texts[k : k + BATCH]))]
     widths = {len(row) for row in told}

@@ -87,6 +87,14 @@ def speed(order: Order) -> Result:
     return bench_speed(quick=order.quick, progress=order.progress)
 
 
+def grounding(order: Order) -> Result:
+    """Milliseconds a spec, recall against the exact search, building time and memory, from 1,000 to a million items."""
+    from .grounding import bench_grounding
+
+    order.only("grounding")
+    return bench_grounding(quick=order.quick, progress=order.progress)
+
+
 def beauty(order: Order) -> Result:
     """Amazon Beauty, leave-one-out, full ranking: ours beside baselines of the run and what others published."""
     from .beauty.benchmark import run_beauty
@@ -103,7 +111,13 @@ def beauty(order: Order) -> Result:
     )
 
 
-BENCHMARKS: Mapping[str, Benchmark] = {"speed": speed, "demo": demo, "reactivation": reactivation, "beauty": beauty}
+BENCHMARKS: Mapping[str, Benchmark] = {
+    "speed": speed,
+    "grounding": grounding,
+    "demo": demo,
+    "reactivation": reactivation,
+    "beauty": beauty,
+}
 
 
 def run(name: str, order: Order) -> Result:

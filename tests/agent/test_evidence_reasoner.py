@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from rolegen_agent.catalogue import TextCatalogue
 from rolegen_agent.evidence import EvidenceOptions, Market, compute_evidence
+from rolegen_agent.grounding import TextCatalogue
 from rolegen_agent.observer import LogObserver
 from rolegen_agent.reasoning import EvidenceReasoner
 from rolegen_errors import FutureError

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from rolegen_agent.catalogue import TextCatalogue
 from rolegen_agent.evidence import Market
+from rolegen_agent.grounding import TextCatalogue
 from rolegen_errors import InputError
 from rolegen_graphs.words import ItemSpec, Observation, Trajectory
 
