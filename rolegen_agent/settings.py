@@ -110,7 +110,10 @@ class ReasonerSettings(Section):
         description='"always" asks an LLM about everybody; "uncertain" lets the gate decide about whom, and how often',
     )
     ask_from: float = Field(
-        0.4, ge=0, lt=1, description='with "uncertain": worth (0 to 1) of a user above which an LLM is asked'
+        0.4,
+        ge=0,
+        lt=0.7,
+        description='with "uncertain": worth of a user above which an LLM is asked; from 0.7 on in all rounds',
     )
     fusion: str | None = Field(
         None, description="JSON file of fitted parameters by which LLM labels and log are fused; default: stated ones"

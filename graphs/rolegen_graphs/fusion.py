@@ -65,16 +65,8 @@ class FusionCase:
 
 def pooled(llm_role: Role, llm_confidence: float, log: Beliefs, fusion: Fusion) -> dict[Role, float]:
     """The fused probability of each role in ``CLASSES``; they add up to one."""
-    claim, belief = _of_claim(llm_role, llm_confidence, fusion), _of_log(log)
-    weight = fusion.log_weight(support_of(log))
-    scores = {
-        role: ((1 - weight) * math.log(claim[role]) + weight * math.log(belief[role])) / fusion.temperature
-        for role in CLASSES
-    }
-    top = max(scores.values())
-    mass = {role: math.exp(score - top) for role, score in scores.items()}
-    total = sum(mass.values())
-    return {role: one / total for role, one in mass.items()}
+    mass = _pool(_of_claim(llm_role, llm_confidence, fusion), _of_log(log), support_of(log), fusion)
+    return dict(zip(CLASSES, mass, strict=True))
 
 
 def support_of(log: Beliefs) -> int:
@@ -91,12 +83,12 @@ def fuse_label(label: RoleLabel, log: Beliefs, fusion: Fusion) -> RoleLabel:
     role = max(CLASSES, key=lambda one: (round(chances[one], 9), one == label.role, -CLASSES.index(one)))
     confidence, sure = chances[role], chances[role] >= fusion.resolved
     by_log = min(log, key=lambda one: (-log[one].probability, ROLES.index(one)), default=None)
-    told = log.get(role)
+    statistic = log[role].statistic if role in log else label.statistic if role == label.role else None
     return label.model_copy(
         update={
             "role": role if sure else "unresolved",
             "confidence": round(confidence if sure else 1.0 - confidence, 4),
-            "statistic": told.statistic if told and told.statistic else label.statistic if role == label.role else None,
+            "statistic": statistic if sure else None,
             "parts": LabelParts(
                 llm_role=label.role,
                 llm_confidence=label.confidence,
@@ -138,36 +130,53 @@ def fit_fusion(cases: Sequence[FusionCase], *, resolved: float = 0.4) -> Fusion:
         if case.truth not in CLASSES:
             raise InputError(f"the true role is {case.truth!r}", where=f"case {number}", fix="leave such cases out")
     start = _free(Fusion())
+    logs = [(_of_log(case.log), support_of(case.log), CLASSES.index(case.truth)) for case in cases]
 
     def loss(free: Sequence[float]) -> float:
         fusion = _fusion(free, resolved, len(cases))
-        told = [-math.log(pooled(c.llm_role, c.llm_confidence, c.log, fusion)[c.truth]) for c in cases]
-        pull = sum((one - default) ** 2 for one, default in zip(free, start, strict=True)) / 2
-        return (sum(told) + pull) / len(cases)
+        total = sum((one - default) ** 2 for one, default in zip(free, start, strict=True)) / 2
+        for case, (belief, support, truth) in zip(cases, logs, strict=True):
+            claim = _of_claim(case.llm_role, case.llm_confidence, fusion)
+            total -= math.log(_pool(claim, belief, support, fusion)[truth])
+        return total / len(cases)
 
     found = optimize.minimize(loss, start, method="L-BFGS-B", bounds=[(-3.0, 9.0), (-6.0, 6.0), (-2.0, 2.0)])
-    return _fusion([float(one) for one in found.x], resolved, len(cases))
+    best = _fusion([float(one) for one in found.x], resolved, len(cases))
+    return best.model_copy(update={name: round(getattr(best, name), 6) for name in ("k", "reliability", "temperature")})
 
 
-def _of_claim(role: Role, confidence: float, fusion: Fusion) -> dict[Role, float]:
+def _pool(claim: Sequence[float], belief: Sequence[float], support: int, fusion: Fusion) -> list[float]:
+    """The pooled probabilities in the order of ``CLASSES``, from both sides in the same order."""
+    weight = fusion.log_weight(support)
+    scores = [
+        ((1 - weight) * math.log(p) + weight * math.log(q)) / fusion.temperature
+        for p, q in zip(claim, belief, strict=True)
+    ]
+    top = max(scores)
+    mass = [math.exp(score - top) for score in scores]
+    total = sum(mass)
+    return [one / total for one in mass]
+
+
+def _of_claim(role: Role, confidence: float, fusion: Fusion) -> list[float]:
     even = 1 / len(CLASSES)
     if role not in CLASSES:
-        return dict.fromkeys(CLASSES, even)
+        return [even] * len(CLASSES)
     # Half of the least open mass on either end, so that no logarithm of zero is asked for.
     sure = min(max(fusion.reliability * confidence + (1 - fusion.reliability) * even, _LEAST / 2), 1 - _LEAST / 2)
-    return {one: sure if one == role else (1 - sure) / (len(CLASSES) - 1) for one in CLASSES}
+    return [sure if one == role else (1 - sure) / (len(CLASSES) - 1) for one in CLASSES]
 
 
-def _of_log(log: Beliefs) -> dict[Role, float]:
+def _of_log(log: Beliefs) -> list[float]:
     named = {role: belief.probability for role, belief in log.items() if role in CLASSES}
-    scale = min(1.0, (1 - _LEAST) / total) if (total := sum(named.values())) > 0 else 1.0
-    rest = 1 - scale * sum(named.values())
-    silent = [role for role in CLASSES if role not in named]
-    # Where every role is named, what is left open belongs to all of them.
-    found = {role: scale * named.get(role, 0.0) + (0 if silent else rest / len(CLASSES)) for role in CLASSES}
-    found |= {role: rest / len(silent) for role in silent}
-    floored = {role: max(one, _LEAST / len(CLASSES)) for role, one in found.items()}
-    return {role: one / sum(floored.values()) for role, one in floored.items()}
+    total = sum(named.values())
+    scale = min(1.0, (1 - _LEAST) / total) if total > 0 else 1.0
+    silent = len(CLASSES) - len(named)
+    # What the named roles leave open belongs to the others, or to all where every role is named.
+    rest = (1 - scale * total) / (silent or len(CLASSES))
+    found = [scale * named[role] + (0 if silent else rest) if role in named else rest for role in CLASSES]
+    floored = [max(one, _LEAST / len(CLASSES)) for one in found]
+    return [one / sum(floored) for one in floored]
 
 
 def _free(fusion: Fusion) -> list[float]:
@@ -182,9 +191,9 @@ def _free(fusion: Fusion) -> list[float]:
 def _fusion(free: Sequence[float], resolved: float, cases: int) -> Fusion:
     k, reliability, temperature = free
     return Fusion(
-        k=round(math.exp(k), 6),
-        reliability=round(1 / (1 + math.exp(-reliability)), 6),
-        temperature=round(math.exp(temperature), 6),
+        k=math.exp(k),
+        reliability=1 / (1 + math.exp(-reliability)),
+        temperature=math.exp(temperature),
         resolved=resolved,
         cases=cases,
     )

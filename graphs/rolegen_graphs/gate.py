@@ -9,7 +9,7 @@ worth = (uncertainty * thinness * value) ** (1/3), each factor and the worth in 
 
 A geometric mean, because a call can only pay where all three hold: a sure recommender, a log that settles every role, or
 a user who hardly spends makes it small, whatever the others say. Rounds grow linearly from none at ``ask_from`` to all at
-worth 1: ceil(rounds * (worth - ask_from) / (1 - ask_from)).
+``all_from``: ceil(rounds * (worth - ask_from) / (all_from - ask_from)), and never more than all.
 
 This ranking is a heuristic. Whether it finds the users for whom thinking pays has not been measured with outcomes.
 """
@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from .fusion import Beliefs, Fusion, support_of
 from .words import Observation, Record, Slate, Worth
@@ -35,8 +35,16 @@ class Gate(Record):
     """nats at which the uncertainty is 1/2"""
     ask_from: float = Field(0.4, ge=0, lt=1)
     """with ``think="uncertain"``: no LLM for users whose worth is not above this"""
+    all_from: float = Field(0.7, gt=0, le=1)
+    """from this worth on all rounds are granted"""
     again_from: float = Field(2.0, ge=0, allow_inf_nan=False)
     """nats: a slate with less entropy is sure enough, no further round is worth its cost, whoever reasons"""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.all_from <= self.ask_from:
+            raise ValueError(f"all_from = {self.all_from:g} must be above ask_from = {self.ask_from:g}")
+        return self
 
 
 def worth_of(
@@ -68,7 +76,8 @@ def worth_of(
     if think == "always":
         granted, why = rounds, f"every user is worth {_rounds(rounds)} ({told})"
     else:
-        granted = max(0, math.ceil(rounds * (worth - gate.ask_from) / (1 - gate.ask_from)))
+        share = (worth - gate.ask_from) / (gate.all_from - gate.ask_from)
+        granted = min(rounds, max(0, math.ceil(rounds * share)))
         why = (
             f"{told}; above {gate.ask_from:.2f}, so {_rounds(granted)}"
             if granted
