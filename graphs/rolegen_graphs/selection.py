@@ -79,7 +79,7 @@ def _choose(eligible: Sequence[_Walk], selection: Selection) -> dict[int, PathCh
         for walk in list(remaining):
             if reason := _full(walk, used, selection):
                 remaining.remove(walk)
-                nearest, like = _nearest(walk, used)
+                _, like = _nearest(walk, used)
                 choices[walk.path] = _left(walk.path, reason, gain[walk.path], like)
         if not remaining or len(used) == selection.paths:
             break

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from rolegen_errors import ProjectError
 
-from ..allocation import Allocation
+from ..allocation import Allocation, LlmBudget
 from ..facade import RoleGen
 from ..processes import awaken_in_processes
 from ..report.words import reasoner_words
@@ -50,7 +50,8 @@ def awaken(
         chosen = user or shop.dormant(at)["user"].to_list()
         chosen = chosen[: limit or len(chosen)]
         if shop.project.settings.reasoner.kind == "llm":
-            _before_llm(shop, len(chosen), ask=not yes and not json and err.is_terminal)
+            budget = LlmBudget.parse(llm_budget) if llm_budget is not None else LlmBudget()
+            _before_llm(shop, len(chosen), ask=not yes and not json and err.is_terminal, most=budget.calls)
         with bars() as progress, stop_on_interrupt() as stop:
             report = awaken_in_processes(shop, chosen, at, progress=progress, stop=stop, llm_budget=llm_budget)
     if json:
@@ -141,7 +142,7 @@ def erase(
     out.print(", ".join(f"{rows} from {table}" for table, rows in counts.items() if rows) or "nothing was stored")
 
 
-def _before_llm(shop: RoleGen, users: int, *, ask: bool) -> None:
+def _before_llm(shop: RoleGen, users: int, *, ask: bool, most: int | None = None) -> None:
     """Say what the run may cost, and make sure that the endpoint answers, before anything is spent."""
     from ..llm import check_endpoint
 
@@ -158,7 +159,7 @@ def _before_llm(shop: RoleGen, users: int, *, ask: bool) -> None:
     usual = users * 4 * shop.project.settings.reasoner.rounds
     limits = [2 * usual]
     limits += [] if budget.calls_per_decision is None else [users * budget.calls_per_decision]
-    limits += [] if budget.calls_per_run is None else [budget.calls_per_run]
+    limits += [one for one in (budget.calls_per_run, most) if one is not None]
     most = min(limits)
     told = f"{users:,} users with {llm.model}: usually up to {min(usual, most):,} calls, at most {most:,}"
     err.print(told, markup=False, soft_wrap=True)
