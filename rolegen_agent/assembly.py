@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -23,13 +25,16 @@ if TYPE_CHECKING:
 
     from langchain_core.language_models import BaseChatModel
 
-    from rolegen_graphs.llm import LlmReasoner
+    from rolegen_graphs.llm import Asker, LlmReasoner
+    from rolegen_graphs.ports import Reasoner
     from rolegen_prompts import PromptPack
 
     from .evidence import Evidence
-    from .llm import LlmClient
+    from .llm import LlmClient, Price
     from .memory import Memory
 
+OUTPUT_RESERVE = 2000
+"""tokens that an answer is expected to need at most, where ``max_output_tokens`` does not say"""
 SHOWN_CATEGORIES = 40
 """categories that an LLM may name: those of the trajectory first, then what sells most"""
 
@@ -45,6 +50,14 @@ class Assembly:
     """dormant users at the decision time, see :func:`rolegen_agent.dormant.dormant_users`"""
     client: LlmClient | None
     """None when no LLM is involved"""
+    reasoner_on: Callable[[Asker], Reasoner] | None = None
+    """the LLM reasoner of this run on another asker than ``client``"""
+
+    def asking(self, asker: Asker) -> Parts:
+        """The same parts with the LLM reasoner on ``asker``, for instance one that sends nothing."""
+        if self.reasoner_on is None:
+            raise ProjectError("no LLM is involved", fix="use `--reasoner llm` or [reasoner] kind")
+        return replace(self.parts, reasoner=self.reasoner_on(asker))
 
 
 def assemble(
@@ -70,11 +83,22 @@ def assemble(
     dormant = dormant_users(found.events.lazy(), at, settings.dormancy)
     evidence = EvidenceReasoner(found.evidence, found.market, paths=settings.reasoner.paths)
     catalogue = TextCatalogue(found.items, found.market, stock_days=settings.data.stock_days)
-    client, llm, prompts = None, None, None
+    client, llm, prompts, reasoner_on = None, None, None, None
+    run = _run_name(project, found, evidence.name, None)
     if settings.reasoner.kind == "llm" or chat is not None:
-        prompts = _prompts(project)
-        client, llm = _llm(project, found, memory, prompts, chat, model)
-    run = _run_name(project, found, llm.name if llm else evidence.name, prompts)
+        prompts, name = _prompts(project), model or settings.llm.model
+        if name is None:
+            raise ProjectError(
+                "the LLM reasoner has no model",
+                where=f"{project.file}, [llm] model",
+                fix="set OPENAI_MODEL or [llm] model, or use `--reasoner evidence`",
+            )
+        reasoner_on = _reasoner_on(project, found, prompts, name)
+        run = _run_name(project, found, f"llm:{name}", prompts)
+        client = _client(project, memory, run, chat, name)
+        llm = reasoner_on(client)
+        for prompt in map(prompts.get, prompts.names()):
+            memory.record_prompt(prompt.name, str(prompt.version), prompt.sha256, prompt.text)
     observer = LogObserver(
         found.events,
         found.items,
@@ -94,7 +118,9 @@ def assemble(
     loop = LoopSettings(
         run=run, rounds=settings.reasoner.rounds, slate_size=settings.slate.size, think=settings.reasoner.think
     )
-    return Assembly(parts=parts, settings=loop, artefacts=found, dormant=dormant, client=client)
+    return Assembly(
+        parts=parts, settings=loop, artefacts=found, dormant=dormant, client=client, reasoner_on=reasoner_on
+    )
 
 
 def _goes_on(project: Project, at: datetime) -> bool:
@@ -110,53 +136,54 @@ def _prompts(project: Project) -> PromptPack:
     return PromptPack.load(project.root / folder) if folder else PromptPack.default()
 
 
-def _llm(
-    project: Project,
-    found: Artefacts,
-    memory: Memory,
-    prompts: PromptPack,
-    chat: BaseChatModel | None,
-    model: str | None,
-) -> tuple[LlmClient, LlmReasoner]:
-    from rolegen_graphs.llm import LlmReasoner
+def _client(project: Project, memory: Memory, run: str, chat: BaseChatModel | None, name: str) -> LlmClient:
+    from .llm import Limits, LlmClient, chat_model
+    from .memory.spending import RunLedger
 
-    from .llm import Limits, LlmClient, Price, chat_model
-
-    settings, llm, budget = project.settings, project.settings.llm, project.settings.budget
-    name = model or llm.model
-    if name is None:
-        raise ProjectError(
-            "the LLM reasoner has no model",
-            where=f"{project.file}, [llm] model",
-            fix="set OPENAI_MODEL or [llm] model, or use `--reasoner evidence`",
-        )
+    llm, budget = project.settings.llm, project.settings.budget
     chat = chat or chat_model(
         name,
         base_url=llm.base_url,
         api_key=llm.api_key.get_secret_value() if llm.api_key else None,
         timeout_s=llm.timeout_s,
-        temperature=llm.temperature,
+        temperature=None if llm.temperature == "none" else llm.temperature,
+        max_output_tokens=llm.max_output_tokens,
+        seed=llm.seed,
+        extra_body=llm.extra_body,
     )
-    price = None
-    if llm.input_usd_per_million is not None and llm.output_usd_per_million is not None:
-        price = Price(input_per_million=llm.input_usd_per_million, output_per_million=llm.output_usd_per_million)
-    client = LlmClient(
+    return LlmClient(
         chat,
         name=name,
         log=memory,
-        limits=Limits(**budget.model_dump()),
-        price=price,
+        limits=Limits(**budget.model_dump(exclude={"on_budget"})),
+        ledger=RunLedger(memory, run),
+        price=price(project),
         retries=llm.retries,
+        longest_wait_s=llm.longest_wait_s,
         concurrency=llm.concurrency,
+        output_reserve=llm.max_output_tokens or OUTPUT_RESERVE,
+        structured_output=llm.structured_output,
     )
-    for prompt_name in prompts.names():
-        prompt = prompts.get(prompt_name)
-        memory.record_prompt(prompt.name, str(prompt.version), prompt.sha256, prompt.text)
-    return client, LlmReasoner(
-        client,
+
+
+def price(project: Project) -> Price | None:
+    """What the project file says that the model costs."""
+    from .llm import Price
+
+    llm = project.settings.llm
+    if llm.input_usd_per_million is None or llm.output_usd_per_million is None:
+        return None
+    return Price(input_per_million=llm.input_usd_per_million, output_per_million=llm.output_usd_per_million)
+
+
+def _reasoner_on(project: Project, found: Artefacts, prompts: PromptPack, name: str) -> Callable[[Asker], LlmReasoner]:
+    from rolegen_graphs.llm import LlmReasoner
+
+    return partial(
+        LlmReasoner,
         model=name,
         prompts=prompts,
-        paths=settings.reasoner.paths,
+        paths=project.settings.reasoner.paths,
         categories=_offer(found),
         statistics=_statistics(found.evidence),
     )
@@ -193,11 +220,22 @@ def _statistics(
 
 def _run_name(project: Project, found: Artefacts, reasoner: str, prompts: PromptPack | None) -> str:
     """Date, reasoner and a digest of all that shapes a decision: the same command is the same run, and a changed
-    setting or prompt is another one."""
-    settings = project.settings
-    shaping = repr(
-        (settings.reasoner, settings.slate, settings.dormancy, settings.data.stock_days, settings.llm.temperature)
-    )
+    setting, endpoint or prompt is another one. Prices, limits and patience change no answer."""
+    settings, llm = project.settings, project.settings.llm
+    shaping = repr((settings.reasoner, settings.slate, settings.dormancy, settings.data.stock_days))
+    if prompts is not None:
+        from .llm.failures import public_url
+
+        shaping += repr(
+            (
+                public_url(llm.base_url) if llm.base_url else None,
+                llm.temperature,
+                llm.max_output_tokens,
+                llm.seed,
+                llm.structured_output,
+                json.dumps(llm.extra_body, sort_keys=True, default=str),
+            )
+        )
     texts = [prompts.get(name).sha256 for name in sorted(prompts.names())] if prompts else []
     digest = hashlib.sha256("\n".join((found.fingerprint, shaping, *texts)).encode()).hexdigest()[:8]
     return f"{found.at.astimezone(UTC):%Y-%m-%d}/{reasoner}/{digest}"

@@ -151,7 +151,11 @@ class RoleGen:
         from .batch import awaken
 
         assembly, settings = self.assembly(at), self.project.settings
-        thinking = assembly.client is not None
+        parts, thinking = None, assembly.client is not None
+        if assembly.client is not None and settings.budget.on_budget == "stop":
+            from .llm.pausing import Pausing
+
+            parts = assembly.asking(Pausing(assembly.client))
         return awaken(
             assembly,
             self.memory,
@@ -163,6 +167,7 @@ class RoleGen:
             keep_checkpoints=settings.memory.keep_checkpoints,
             progress=lambda done, total: progress("awaken", done, total),
             stop=stop,
+            parts=parts,
         )
 
     def decide(self, user: str, at: datetime | str) -> Decision:

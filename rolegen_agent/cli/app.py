@@ -1,6 +1,7 @@
 """The Typer application: how commands are grouped, how errors end, and exit codes.
 
-Exit codes: 0 done, 1 an error that says what to do, 2 wrong usage, 130 stopped by Ctrl-C (the same command goes on).
+Exit codes: 0 done, 1 an error that says what to do, 2 wrong usage, 3 stopped at a limit of the LLM budget (raise it, and
+the same command goes on), 130 stopped by Ctrl-C (the same command goes on).
 """
 
 from __future__ import annotations

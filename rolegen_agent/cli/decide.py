@@ -18,6 +18,9 @@ from ..report.words import reasoner_words
 from .options import AtOption, JsonOption, ProjectOption
 from .show import as_json, bars, err, out, stop_on_interrupt
 
+BUDGET_MET = 3
+"""exit code of a run that stopped at a limit of its budget"""
+
 
 def awaken(
     at: AtOption,
@@ -67,6 +70,13 @@ def awaken(
         out.print(table)
         if chosen:
             out.print(f"next: rolegen explain {chosen[0]}", markup=False, soft_wrap=True)
+    if report.budget_met:
+        err.print(f"stopped: {report.budget_met}", style="bold", markup=False, soft_wrap=True)
+        err.print(
+            f"{report.left:,} users are left; {report.waiting:,} of them wait half way, with what was answered kept"
+        )
+        err.print("raise that limit in [budget], and the same command goes on from here", markup=False)
+        raise typer.Exit(BUDGET_MET)
     if report.stopped:
         err.print("stopped; the same command goes on from here", style="bold")
         raise typer.Exit(130)

@@ -149,7 +149,7 @@ def test_one_bad_answer_in_the_middle_makes_a_mixed_decision(project: Path) -> N
 
 
 def test_a_budget_ends_the_calls_and_not_the_run(project: Path) -> None:
-    configured(project, "[llm]\nconcurrency = 1\n[budget]\ncalls_per_run = 3\n" + ALWAYS)
+    configured(project, '[llm]\nconcurrency = 1\n[budget]\ncalls_per_run = 3\non_budget = "evidence"\n' + ALWAYS)
     users = users_at(project, 4)
     with ScriptedLlm() as server:
         overrides = {"reasoner": {"kind": "llm"}, "llm": {"model": "scripted", "base_url": server.url}}
