@@ -137,6 +137,7 @@ def awaken(
                 failed = future.exception()
                 if isinstance(failed, PausedError):
                     waiting += 1
+                    progress(earlier + done + waiting, len(wanted))
                     if isinstance(failed, RunPausedError):
                         budget_met = budget_met or failed.what
                     continue
@@ -150,7 +151,7 @@ def awaken(
                 fallbacks += not confident and stood_in(decision, assembly.parts.reasoner.name)
                 if saver is not None and not keep_checkpoints:
                     saver.delete_thread(decision.decision)
-                progress(earlier + done, len(wanted))
+                progress(earlier + done + waiting, len(wanted))
         if error is not None:
             raise error
     used = assembly.client.usage if assembly.client else RunUsage()

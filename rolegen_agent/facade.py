@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .batch import AwakenReport
     from .ingest.report import IngestReport
     from .memory import Memory
+    from .nearline import ExportReport, ImportReport
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -168,6 +169,47 @@ class RoleGen:
             progress=lambda done, total: progress("awaken", done, total),
             stop=stop,
             parts=parts,
+        )
+
+    def export_batch(
+        self,
+        users: Sequence[str],
+        at: datetime | str,
+        file: str | Path,
+        *,
+        progress: Progress = _silent,
+        stop: Event | None = None,
+    ) -> ExportReport:
+        """Write what the LLM is to be asked next as an OpenAI Batch file. See :mod:`rolegen_agent.nearline`."""
+        from .nearline import export_batch
+
+        llm = self.project.settings.llm
+        return export_batch(
+            self.assembly(at),
+            self.memory,
+            users,
+            moment(at),
+            Path(file),
+            attempts=llm.retries + 1,
+            price_share=llm.batch_price_share,
+            progress=lambda done, total: progress("export", done, total),
+            stop=stop,
+        )
+
+    def import_batch(
+        self, file: str | Path, *, skip_bad_lines: bool = False, progress: Progress = _silent
+    ) -> ImportReport:
+        """Read the results of such a file into the memory. See :mod:`rolegen_agent.nearline`."""
+        from .assembly import price
+        from .nearline import import_batch
+
+        return import_batch(
+            self.memory,
+            Path(file),
+            price=price(self.project),
+            price_share=self.project.settings.llm.batch_price_share,
+            skip_bad_lines=skip_bad_lines,
+            progress=lambda done, total: progress("import", done, total),
         )
 
     def decide(self, user: str, at: datetime | str) -> Decision:

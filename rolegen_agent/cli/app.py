@@ -12,7 +12,7 @@ import typer
 
 from rolegen_errors import RoleGenError
 
-from . import data, decide, learn, measure
+from . import data, decide, learn, measure, nearline
 from .show import err
 
 app = typer.Typer(
@@ -38,6 +38,12 @@ app.command("awaken")(decide.awaken)
 app.command("explain")(decide.explain)
 app.command("demo")(measure.demo)
 app.command("bench")(measure.bench)
+batch = typer.Typer(
+    no_args_is_help=True, help="LLM runs through files for OpenAI's Batch API: slower, and often at half the price."
+)
+batch.command("export")(nearline.export_batch)
+batch.command("import")(nearline.import_batch)
+app.add_typer(batch, name="batch")
 memory = typer.Typer(no_args_is_help=True, help="Look after the loop memory.")
 memory.command("upgrade")(decide.upgrade)
 memory.command("erase")(decide.erase)

@@ -52,6 +52,11 @@ class _Trail:
     latency_s: float = 0.0
     """of the last attempt"""
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """as the record of the call tells them"""
+        return {"latency_s": self.latency_s, "retries": max(0, self.attempts - 1)}
+
 
 class LlmClient:
     """An ``Asker`` over any langchain-core chat model. Safe for use from several threads.
@@ -157,7 +162,7 @@ class LlmClient:
         if known.site == request.site:  # a resumed decision finds its own call: that record says what was paid
             tell("cached", known)
         else:
-            self._record(request, _Trail(), raw=known.raw, cached=True, cost_usd=0.0)
+            self.record(request, raw=known.raw, cached=True, cost_usd=0.0)
         return known.raw
 
     def _send(self, request: Request) -> str:
@@ -193,11 +198,11 @@ class LlmClient:
         elif spent is not None:
             if trail.attempts:  # stopped between two attempts: the first one did happen
                 self._count(failed=1)
-                self._record(request, trail, error=spent.what)
+                self.record(request, **trail.facts, error=spent.what)
             raise spent
         else:
             self._count(failed=1)
-            self._record(request, trail, error=told)
+            self.record(request, **trail.facts, error=told)
         raise ReasonerError(
             f"model '{self.name}' gave no answer (attempts: {trail.attempts}): {told}",
             where=f"decision {request.site.decision}, round {request.site.round}, node {request.site.node}",
@@ -250,9 +255,9 @@ class LlmClient:
             cost_usd=cost,
         )
         error = "" if reply.raw else f"the model refused: {reply.refusal}" if reply.refusal else "the answer is empty"
-        self._record(
+        self.record(
             request,
-            trail,
+            **trail.facts,
             raw=reply.raw,
             error=error,
             input_tokens=reply.input_tokens,
@@ -260,18 +265,20 @@ class LlmClient:
             cost_usd=cost,
         )
 
-    def _record(
+    def record(
         self,
         request: Request,
-        trail: _Trail,
         *,
         raw: str = "",
         error: str = "",
         input_tokens: int = 0,
         output_tokens: int = 0,
         cost_usd: float | None = None,
+        latency_s: float = 0.0,
+        retries: int = 0,
         cached: bool = False,
     ) -> None:
+        """Note in the call log what became of a request."""
         call = LlmCall(
             site=request.site,
             request_hash=request.hash,
@@ -285,8 +292,8 @@ class LlmClient:
             input_tokens=input_tokens,
             output_tokens=output_tokens,
             cost_usd=cost_usd,
-            latency_s=trail.latency_s,
-            retries=max(0, trail.attempts - 1),
+            latency_s=latency_s,
+            retries=retries,
             cached=cached,
             at=datetime.now(UTC),
         )

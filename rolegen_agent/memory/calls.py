@@ -16,6 +16,9 @@ from .models import ArtefactRow, BegunRow, DecisionRow, LlmCallRow, PromptRow
 from .records import Artefact, PromptText, Usage
 from .store import Store, columns, now
 
+OUTSTANDING = "outstanding: written to a nearline batch, no answer read yet"
+"""``error`` of a call that was exported and is not answered; its tokens and cost are estimates"""
+
 
 class CallStore(Store):
     """The part of the memory that holds calls, prompts and artefacts."""
@@ -38,6 +41,25 @@ class CallStore(Store):
             found = connection.execute(query).mappings().one_or_none()
         return None if found is None else rows.to_call(found)
 
+    def find_request(self, request_hash: str) -> tuple[LlmCall, str] | None:
+        """The call with that hash and the run it was made for (empty if unknown); None if there is none.
+
+        An answered call is preferred, then one that a nearline batch is to answer, then the latest that failed.
+        """
+        run = func.coalesce(DecisionRow.run, BegunRow.run, "").label("run")
+        rank = case((LlmCallRow.error == "", 0), (LlmCallRow.error == OUTSTANDING, 1), else_=2)
+        query = (
+            select(*columns(LlmCallRow), run)
+            .outerjoin(DecisionRow, DecisionRow.decision == LlmCallRow.decision)
+            .outerjoin(BegunRow, BegunRow.decision == LlmCallRow.decision)
+            .where(LlmCallRow.request_hash == request_hash)
+            .order_by(rank, LlmCallRow.at.desc(), LlmCallRow.decision, LlmCallRow.round, LlmCallRow.node)
+            .limit(1)
+        )
+        with self._read() as connection:
+            found = connection.execute(query).mappings().one_or_none()
+        return None if found is None else (rows.to_call(found), found["run"])
+
     def calls(self, *, decision: str | None = None, run: str | None = None) -> tuple[LlmCall, ...]:
         """The calls of one decision, of one run (unfinished decisions included), or all; oldest first."""
         query = _of_calls(select(*columns(LlmCallRow)), run)
@@ -49,15 +71,17 @@ class CallStore(Store):
 
     def usage(self, run: str | None = None) -> Usage:
         """Totals over the calls of one run (unfinished decisions included), or of all runs."""
-        sent = LlmCallRow.cached.is_(False)
+        out = LlmCallRow.error == OUTSTANDING  # its numbers are what was reserved for it
+        sent = and_(LlmCallRow.cached.is_(False), ~out)
 
         def total(*conditions: ColumnElement[bool]) -> Any:
             return func.coalesce(func.sum(case((and_(*conditions), 1), else_=0)), 0)
 
         query = select(
-            func.count().label("calls"),
+            total(~out).label("calls"),
             total(LlmCallRow.cached.is_(True)).label("cached"),
-            total(LlmCallRow.error != "").label("failed"),
+            total(LlmCallRow.error != "", ~out).label("failed"),
+            total(out).label("outstanding"),
             func.coalesce(func.sum(case((sent, LlmCallRow.input_tokens), else_=0)), 0).label("input_tokens"),
             func.coalesce(func.sum(case((sent, LlmCallRow.output_tokens), else_=0)), 0).label("output_tokens"),
             func.coalesce(func.sum(case((sent, LlmCallRow.cost_usd), else_=0.0)), 0.0).label("cost_usd"),
