@@ -50,6 +50,8 @@ class Assembly:
     """dormant users at the decision time, see :func:`rolegen_agent.dormant.dormant_users`"""
     client: LlmClient | None
     """None when no LLM is involved"""
+    prompts: PromptPack | None = None
+    """None when no LLM is involved"""
     reasoner_on: Callable[[Asker], Reasoner] | None = None
     """the LLM reasoner of this run on another asker than ``client``"""
 
@@ -119,7 +121,13 @@ def assemble(
         run=run, rounds=settings.reasoner.rounds, slate_size=settings.slate.size, think=settings.reasoner.think
     )
     return Assembly(
-        parts=parts, settings=loop, artefacts=found, dormant=dormant, client=client, reasoner_on=reasoner_on
+        parts=parts,
+        settings=loop,
+        artefacts=found,
+        dormant=dormant,
+        client=client,
+        prompts=prompts,
+        reasoner_on=reasoner_on,
     )
 
 

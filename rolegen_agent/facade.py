@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from .assembly import Assembly
     from .batch import AwakenReport
+    from .forecast import Forecast
     from .ingest.report import IngestReport
     from .memory import Memory
     from .nearline import ExportReport, ImportReport
@@ -169,6 +170,19 @@ class RoleGen:
             progress=lambda done, total: progress("awaken", done, total),
             stop=stop,
             parts=parts,
+        )
+
+    def forecast(self, users: Sequence[str], at: datetime | str, *, progress: Progress = _silent) -> Forecast:
+        """What an LLM run on ``users`` will about cost, without sending anything. See :mod:`rolegen_agent.forecast`."""
+        from .forecast import forecast
+
+        assembly = self.assembly(at)
+        return forecast(
+            assembly,
+            self.memory,
+            users,
+            moment(at),
+            progress=lambda done, total: progress("forecast", done, total),
         )
 
     def export_batch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from rolegen_errors import ProjectError
 from ..facade import RoleGen
 from ..processes import awaken_in_processes
 from ..report.words import reasoner_words
+from .forecast import show_forecast
 from .options import AtOption, JsonOption, ProjectOption
 from .show import as_json, bars, err, out, stop_on_interrupt
 
@@ -32,6 +34,9 @@ def awaken(
     ] = None,
     model: Annotated[str | None, typer.Option("--model", help="Model name for --reasoner llm.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before an LLM run.")] = False,
+    forecast: Annotated[
+        bool, typer.Option("--forecast", help="Only say what the LLM run will about cost; nothing is sent.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Decide on every dormant user and remember it. Ctrl-C stops cleanly; the same command goes on where it stopped."""
@@ -43,8 +48,13 @@ def awaken(
     with RoleGen.open(project, overrides=overrides) as shop:
         chosen = user or shop.dormant(at)["user"].to_list()
         chosen = chosen[: limit or len(chosen)]
+        if forecast:
+            with bars() as progress:
+                found = shop.forecast(chosen, at, progress=progress)
+            as_json(found.as_dict()) if json else show_forecast(found, out)
+            return
         if shop.project.settings.reasoner.kind == "llm":
-            _before_llm(shop, len(chosen), ask=not yes and not json and err.is_terminal)
+            _before_llm(shop, chosen, at, ask=not yes and not json and err.is_terminal)
         with bars() as progress, stop_on_interrupt() as stop:
             report = awaken_in_processes(shop, chosen, at, progress=progress, stop=stop)
     if json:
@@ -132,11 +142,11 @@ def erase(
     out.print(", ".join(f"{rows} from {table}" for table, rows in counts.items() if rows) or "nothing was stored")
 
 
-def _before_llm(shop: RoleGen, users: int, *, ask: bool) -> None:
+def _before_llm(shop: RoleGen, users: Sequence[str], at: str, *, ask: bool) -> None:
     """Say what the run may cost, and make sure that the endpoint answers, before anything is spent."""
     from ..llm import check_endpoint
 
-    llm, budget = shop.project.settings.llm, shop.project.settings.budget
+    llm = shop.project.settings.llm
     if llm.model is None:
         raise ProjectError(
             "the LLM reasoner has no model",
@@ -145,13 +155,8 @@ def _before_llm(shop: RoleGen, users: int, *, ask: bool) -> None:
         )
     key = llm.api_key.get_secret_value() if llm.api_key else None
     check_endpoint(llm.base_url, key, llm.model)
-    # Each round asks to reason and to simulate, and often to revise and to reflect; any of them may need a repair.
-    usual = users * 4 * shop.project.settings.reasoner.rounds
-    limits = [2 * usual]
-    limits += [] if budget.calls_per_decision is None else [users * budget.calls_per_decision]
-    limits += [] if budget.calls_per_run is None else [budget.calls_per_run]
-    most = min(limits)
-    told = f"{users:,} users with {llm.model}: usually up to {min(usual, most):,} calls, at most {most:,}"
-    err.print(told, markup=False, soft_wrap=True)
+    with bars() as progress:
+        found = shop.forecast(users, at, progress=progress)
+    show_forecast(found, err)
     if ask and not Confirm.ask("go on?", console=err):
         raise typer.Exit(1)

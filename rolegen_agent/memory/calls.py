@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Select, and_, case, func, select
+from sqlalchemy import Select, and_, case, func, or_, select
+from sqlalchemy.orm import aliased
 from sqlalchemy.sql import ColumnElement
 
 from rolegen_graphs.words import LlmCall
@@ -18,6 +21,9 @@ from .store import Store, columns, now
 
 OUTSTANDING = "outstanding: written to a nearline batch, no answer read yet"
 """``error`` of a call that was exported and is not answered; its tokens and cost are estimates"""
+
+
+_TOKENS = ("input_tokens", "output_tokens")
 
 
 class CallStore(Store):
@@ -68,6 +74,46 @@ class CallStore(Store):
         order = (LlmCallRow.at, LlmCallRow.decision, LlmCallRow.round, LlmCallRow.node, LlmCallRow.request_hash)
         with self._read() as connection:
             return tuple(rows.to_call(row) for row in connection.execute(query.order_by(*order)).mappings())
+
+    def calls_of_finished(
+        self, model: str, prompt_hashes: Collection[str], *, limit: int
+    ) -> tuple[tuple[LlmCall, ...], ...]:
+        """The calls of the ``limit`` latest recorded decisions that asked ``model`` with one of the prompts, grouped by
+        decision, as if nothing had been known before their run: a call that repeats one of another run comes with the
+        tokens of that one, and a call that repeats one of its own run is left out."""
+        asked = (
+            select(LlmCallRow.decision)
+            .join(DecisionRow, DecisionRow.decision == LlmCallRow.decision)
+            .where(LlmCallRow.model == model, LlmCallRow.prompt_hash.in_(prompt_hashes))
+            .group_by(LlmCallRow.decision)
+            .order_by(func.max(DecisionRow.recorded_at).desc(), LlmCallRow.decision)
+            .limit(limit)
+        )
+        first, first_of = aliased(LlmCallRow), aliased(DecisionRow)
+        paid = (
+            select(first.request_hash, first_of.run, *(getattr(first, name) for name in _TOKENS))
+            .join(first_of, first_of.decision == first.decision)
+            .where(first.cached.is_(False), first.error == "")
+            .subquery()
+        )
+        repeats = LlmCallRow.cached.is_(True)
+        tokens = [case((repeats, paid.c[name]), else_=getattr(LlmCallRow, name)).label(name) for name in _TOKENS]
+        query = (
+            select(*columns(LlmCallRow, without=_TOKENS), *tokens)
+            .join(DecisionRow, DecisionRow.decision == LlmCallRow.decision)
+            .outerjoin(paid, and_(repeats, paid.c.request_hash == LlmCallRow.request_hash))
+            .where(
+                LlmCallRow.decision.in_(asked),
+                LlmCallRow.model == model,
+                LlmCallRow.prompt_hash.in_(prompt_hashes),
+                LlmCallRow.error != OUTSTANDING,
+                or_(~repeats, paid.c.run != DecisionRow.run),
+            )
+            .order_by(LlmCallRow.decision, LlmCallRow.at)
+        )
+        with self._read() as connection:
+            found = [rows.to_call(row) for row in connection.execute(query).mappings()]
+        return tuple(tuple(calls) for _, calls in groupby(found, key=lambda call: call.site.decision))
 
     def usage(self, run: str | None = None) -> Usage:
         """Totals over the calls of one run (unfinished decisions included), or of all runs."""
