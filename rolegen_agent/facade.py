@@ -16,6 +16,8 @@ from .project import Project, open_project, parse_date
 
 Progress = Callable[[str, int, int], None]
 """stage, done, total"""
+Mode = Literal["updates", "values", "messages", "custom"]
+"""LangGraph's stream modes"""
 
 if TYPE_CHECKING:
     import polars as pl
@@ -228,29 +230,33 @@ class RoleGen:
 
     def decide(self, user: str, at: datetime | str) -> Decision:
         """Decide on one user and remember it."""
-        return cast("Decision", self.graph(at).compile().invoke({"user": user, "at": moment(at)})["decision"])
+        graph = self._begin(user, at)
+        return cast("Decision", graph.compile().invoke({"user": user, "at": moment(at)})["decision"])
 
     async def adecide(self, user: str, at: datetime | str) -> Decision:
         """As :meth:`decide`, without blocking the event loop."""
         import asyncio
 
-        graph = await asyncio.to_thread(self.graph, at)
+        graph = await asyncio.to_thread(self._begin, user, at)
         return cast("Decision", (await graph.compile().ainvoke({"user": user, "at": moment(at)}))["decision"])
 
-    def stream(
-        self, user: str, at: datetime | str, *, mode: Literal["updates", "values", "messages", "custom"] = "updates"
-    ) -> Iterator[Any]:
-        """One decision, node by node, in LangGraph's stream modes."""
-        yield from self.graph(at).compile().stream({"user": user, "at": moment(at)}, stream_mode=mode)
+    def stream(self, user: str, at: datetime | str, *, mode: Mode | Sequence[Mode] = "updates") -> Iterator[Any]:
+        """One decision in LangGraph's stream modes, remembered at its end: ``updates`` and ``values`` come node by node,
+        ``messages`` brings the LLM's words as it writes them, ``custom`` tells how each call ended and what it cost.
+        Several modes come as pairs (mode, part)."""
+        modes: Any = mode if isinstance(mode, str) else list(mode)
+        graph = self._begin(user, at)
+        yield from graph.compile().stream({"user": user, "at": moment(at)}, stream_mode=modes)
 
     async def astream(
-        self, user: str, at: datetime | str, *, mode: Literal["updates", "values", "messages", "custom"] = "updates"
+        self, user: str, at: datetime | str, *, mode: Mode | Sequence[Mode] = "updates"
     ) -> AsyncIterator[Any]:
         """As :meth:`stream`, without blocking the event loop."""
         import asyncio
 
-        graph = (await asyncio.to_thread(self.graph, at)).compile()
-        async for part in graph.astream({"user": user, "at": moment(at)}, stream_mode=mode):
+        modes: Any = mode if isinstance(mode, str) else list(mode)
+        graph = (await asyncio.to_thread(self._begin, user, at)).compile()
+        async for part in graph.astream({"user": user, "at": moment(at)}, stream_mode=modes):
             yield part
 
     def trace(self, user: str, *, run: str | None = None) -> Decision:
@@ -273,6 +279,13 @@ class RoleGen:
         from .tool import awaken_tool
 
         return awaken_tool(self.decide, at)
+
+    def _begin(self, user: str, at: datetime | str) -> StateGraph[Any, Any, Any, Any]:
+        """The graph, with a note of the decision: calls of one that breaks off are then known by run and user."""
+        assembly = self.assembly(at)
+        if assembly.client is not None:
+            self.memory.begin(assembly.settings.run, user, moment(at))
+        return self.graph(at)
 
     def _checkpoints(self) -> str | Path:
         url = self.project.memory_url

@@ -57,11 +57,11 @@ def test_repairs_and_users_of_whom_the_backbone_is_sure_are_foreseen(project: Pa
         guess, done = shop.forecast(users[8:], AT), shop.awaken(users[8:], AT)
         assert guess.mean.calls == pytest.approx(done.calls, rel=0.2), "two requests for each question"
     with opened(project, reasoner={"kind": "llm", "think": "uncertain"}) as shop:
-        found = [
-            shop.assembly(AT).parts.recommender.slate(user, shop.assembly(AT).artefacts.at, (), 10) for user in users
-        ]
-        sure = sum(slate.entropy < 2.0 for slate in found)
-        assert shop.forecast(users[:20], AT).asked <= 20 and shop.forecast(users, AT).asked <= 24 - sure
+        ready = shop.assembly(AT)
+        found = [ready.parts.recommender.slate(user, ready.artefacts.at, (), 10) for user in users[:20]]
+        assert shop.forecast(users[:20], AT).asked == sum(
+            slate.entropy >= ready.settings.entropy_floor for slate in found
+        )
 
 
 def test_it_tells_which_limit_is_met_after_how_many_users(project: Path) -> None:
