@@ -236,7 +236,7 @@ def _run_name(project: Project, found: Artefacts, reasoner: str, prompts: Prompt
 
         shaping += repr(
             (
-                public_url(llm.base_url) if llm.base_url else None,
+                public_url(llm.base_url).rstrip("/") if llm.base_url else None,
                 llm.temperature,
                 llm.max_output_tokens,
                 llm.seed,

@@ -95,6 +95,8 @@ class Forecast:
     """users whose prompts were rendered"""
     asked: int
     """of those sampled, users about whom the LLM would be asked anything, or was"""
+    outstanding: int
+    """requests of this run that stand in a nearline batch: online they would be paid again"""
     known: float
     """share of the sampled questions that memory answers for nothing"""
     learnt_from: int
@@ -199,6 +201,7 @@ def forecast(
         earlier=len(wanted) - len(todo),
         sampled=len(rows),
         asked=len(asked),
+        outstanding=memory.usage(run).outstanding,
         known=known,
         learnt_from=len(past),
         mean=_estimate(total, client),

@@ -26,6 +26,11 @@ def show_forecast(forecast: Forecast, console: Console) -> None:
         markup=False,
         soft_wrap=True,
     )
+    if forecast.outstanding:
+        console.print(
+            f"{forecast.outstanding:,} requests of this run stand in a nearline batch: import its results first",
+            style="bold",
+        )
     if not forecast.limits:
         console.print("no limit is set in [budget]", markup=False)
         return

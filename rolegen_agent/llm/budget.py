@@ -4,6 +4,7 @@ Reserving makes the limits hold for concurrent requests too: what is under way c
 that leaves the process counts as a call, so retries count. A request without an answer gives back its tokens; one whose
 process was killed keeps its estimate, since the endpoint may have billed it. Only an answer longer than what was
 reserved for it can go past a limit in tokens or dollars, and only by the difference: ``max_output_tokens`` forbids it.
+(So can a prompt with more tokens than ``estimate_tokens`` says, which is on the safe side.)
 """
 
 from __future__ import annotations

@@ -277,7 +277,7 @@ def test_an_endpoint_that_asks_for_too_long_a_pause_gets_no_second_request(conne
 
 def test_without_a_word_of_the_endpoint_pauses_grow_and_stay_bounded(connect: Connect) -> None:
     waits: list[float] = []
-    server, client = connect("server_error", sleep=waits.append, retries=12, longest_wait_s=3.0)
+    _, client = connect("server_error", sleep=waits.append, retries=12, longest_wait_s=3.0)
     with pytest.raises(ReasonerError, match="attempts: 13"):
         ask(client)
     assert len(waits) == 12 and all(0 <= wait <= 3.0 for wait in waits) and len(set(waits)) > 6

@@ -188,7 +188,7 @@ def test_settings_of_the_endpoint_are_sent_and_name_the_run(project: Path) -> No
             project, overrides={"reasoner": {"kind": "llm"}, "llm": {"model": "scripted", "base_url": f"{server.url}/"}}
         ) as shop:
             runs.append(shop.assembly(AT).settings.run)
-    assert runs[-2] == runs[0] and len(set(runs)) == len(runs) - 1
+    assert runs[-1] == runs[-2] == runs[0] and len(set(runs)) == len(runs) - 2
     bodies = [change["body"] for change in changes]
     assert "temperature" not in bodies[1] and bodies[2]["max_completion_tokens"] == 900 and bodies[3]["seed"] == 5
     assert bodies[4]["response_format"] == {"type": "json_object"} and "response_format" not in bodies[5]

@@ -84,6 +84,7 @@ def test_a_nearline_run_decides_as_an_online_run_and_connects_to_nothing(project
                 assert report.requests == len(lines(file)) and report.left == report.waiting
                 assert len(shop.memory.finished(report.run)) == report.earlier + report.decided
                 assert shop.memory.usage(report.run).outstanding == report.requests
+                assert shop.forecast(users, AT).outstanding == report.requests
             if not report.requests:
                 break
             again = file.read_bytes()
