@@ -108,7 +108,7 @@ class LlmSettings(Section):
     model: str | None = Field(None, description="model name, as the endpoint knows it")
     base_url: str | None = Field(None, description="any OpenAI-compatible endpoint, such as http://127.0.0.1:11434/v1")
     api_key: SecretStr | None = Field(None, description="only from the environment, never from this file")
-    timeout_s: float = Field(60.0, gt=0, description="seconds to wait for one answer")
+    timeout_s: float = Field(60.0, gt=0, description="seconds for one answer, from the request to its last byte")
     retries: int = Field(3, ge=0, description="further attempts after a failed request")
     longest_wait_s: float = Field(
         60.0, ge=0, description="longest pause before an attempt; an endpoint whose Retry-After asks for more gets none"

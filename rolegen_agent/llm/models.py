@@ -31,7 +31,7 @@ def chat_model(
         model: the name that the endpoint knows. Hosted families' prefixes are fine on a custom endpoint.
         base_url: None takes ``OPENAI_BASE_URL``, else OpenAI's own address.
         api_key: None takes ``OPENAI_API_KEY``.
-        timeout_s: seconds for one request.
+        timeout_s: seconds for one answer, from sending the request to its last byte.
         temperature: None leaves it to the endpoint; some models accept no other than their own.
         max_output_tokens: bound of one answer, reasoning tokens included; None leaves it to the endpoint.
         seed: for endpoints that sample repeatably.
@@ -41,11 +41,14 @@ def chat_model(
 
     from langchain_openai import ChatOpenAI
 
+    from .deadline import http_client
+
     return ChatOpenAI(
         model=model,
         base_url=base_url,
         api_key=SecretStr(api_key or os.environ.get("OPENAI_API_KEY") or NO_KEY),
         timeout=timeout_s,
+        http_client=http_client(timeout_s),
         temperature=temperature,
         max_completion_tokens=max_output_tokens,
         seed=seed,

@@ -228,6 +228,32 @@ def test_a_timeout_is_a_failure_like_any_other(connect: Connect) -> None:
         read(client)
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_an_answer_that_only_drips_is_given_up(connect: Connect, streaming: bool) -> None:
+    """A blank now and then keeps a connection open for minutes; the time limit is for the whole answer."""
+
+    def put(client: LlmClient) -> str:
+        if not streaming:
+            return ask(client)
+        graph = StateGraph(Answered)
+        graph.add_node("reason", lambda state: {"raw": ask(client)})
+        graph.add_edge(START, "reason")
+        return [
+            str(part["raw"])
+            for kind, part in graph.compile().stream({"raw": ""}, stream_mode=["messages", "values"])
+            if kind == "values"
+        ][-1]
+
+    server, client = connect("dripping", "good", server={"delay_s": 30.0}, timeout_s=0.5, retries=1, cache=False)
+    assert put(client)
+    assert [asked.mode for asked in server.chats] == ["dripping", "good"]
+    server, client = connect("dripping", server={"delay_s": 30.0}, timeout_s=0.3, retries=0, cache=False)
+    with pytest.raises(ReasonerError, match=r"attempts: 1.*(?i:time)"):
+        put(client)
+    server, client = connect("dripping", server={"delay_s": 0.3}, timeout_s=20.0, retries=0, cache=False)
+    assert put(client), "blanks do no harm in time"
+
+
 def test_retry_after_is_honoured(connect: Connect) -> None:
     waits: list[float] = []
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=40), usegmt=True)
