@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .llm import Price
     from .settings import BudgetSettings
 
+# Stated, not learnt from the memory as `rolegen awaken --forecast` does: a resumed run must share out as it began.
 CALLS_PER_ROUND = 4
 """reason, simulate, and often revise and reflect; a repair takes the place of one that was not needed"""
 TOKENS_PER_CALL = (4500, 900)
@@ -57,10 +58,10 @@ class LlmBudget:
         return f"{self.usd:g} USD" if self.usd is not None else f"{self.calls:,} calls"
 
     def within(self, limits: BudgetSettings) -> BudgetSettings:
-        """Limits that also hold this budget hard, whatever the forecast said."""
+        """Limits that also hold this budget hard, whatever the forecast said; at its end the evidence reasoner goes on."""
         key, own = ("usd_per_run", self.usd) if self.usd is not None else ("calls_per_run", self.calls)
         least = min(one for one in (own, getattr(limits, key)) if one is not None)
-        return limits.model_copy(update={key: least})
+        return limits.model_copy(update={key: least, "on_budget": "evidence"})
 
     def forecast(self, price: Price | None) -> Callable[[int], float]:
         """What so many rounds of one user usually cost, in calls or dollars.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -21,14 +23,15 @@ from .artefacts import Artefacts, load
 from .dormant import dormant_users
 from .ingest.report import IngestReport
 from .project import Project
-from .settings import LlmSettings, ReasonerSettings
+from .settings import ReasonerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from langchain_core.language_models import BaseChatModel
 
-    from rolegen_graphs.llm import LlmReasoner
+    from rolegen_graphs.llm import Asker, LlmReasoner
+    from rolegen_graphs.ports import Reasoner
     from rolegen_prompts import PromptPack
 
     from .allocation import Allocation
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
     from .llm import LlmClient, Price
     from .memory import Memory
 
+OUTPUT_RESERVE = 2000
+"""tokens that an answer is expected to need at most, where ``max_output_tokens`` does not say"""
 SHOWN_CATEGORIES = 40
 """categories that an LLM may name: those of the trajectory first, then what sells most"""
 
@@ -53,6 +58,16 @@ class Assembly:
     """None when no LLM is involved"""
     allocation: Allocation | None = None
     """how an LLM budget was shared out, if one was given"""
+    prompts: PromptPack | None = None
+    """None when no LLM is involved"""
+    reasoner_on: Callable[[Asker], Reasoner] | None = None
+    """the LLM reasoner of this run on another asker than ``client``"""
+
+    def asking(self, asker: Asker) -> Parts:
+        """The same parts with the LLM reasoner on ``asker``, for instance one that sends nothing."""
+        if self.reasoner_on is None:
+            raise ProjectError("no LLM is involved", fix="use `--reasoner llm` or [reasoner] kind")
+        return replace(self.parts, reasoner=self.reasoner_on(asker))
 
 
 def assemble(
@@ -85,12 +100,23 @@ def assemble(
     dormant = dormant_users(found.events.lazy(), at, settings.dormancy)
     evidence = EvidenceReasoner(found.evidence, found.market, paths=proposed(settings.reasoner))
     catalogue = TextCatalogue(found.items, found.market, stock_days=settings.data.stock_days)
-    client, llm, prompts = None, None, None
-    if settings.reasoner.kind == "llm" or chat is not None:
-        prompts = _prompts(project)
-        client, llm = _llm(project, found, memory, prompts, chat, model)
+    client, llm, prompts, reasoner_on = None, None, None, None
     fusion = load_fusion(project)
-    run = _run_name(project, found, llm.name if llm else evidence.name, prompts, fusion if llm else None, allotment)
+    run = _run_name(project, found, evidence.name, None, None, allotment)
+    if settings.reasoner.kind == "llm" or chat is not None:
+        prompts, name = _prompts(project), model or settings.llm.model
+        if name is None:
+            raise ProjectError(
+                "the LLM reasoner has no model",
+                where=f"{project.file}, [llm] model",
+                fix="set OPENAI_MODEL or [llm] model, or use `--reasoner evidence`",
+            )
+        reasoner_on = _reasoner_on(project, found, prompts, name)
+        run = _run_name(project, found, f"llm:{name}", prompts, fusion, allotment)
+        client = _client(project, memory, run, chat, name)
+        llm = reasoner_on(client)
+        for prompt in map(prompts.get, prompts.names()):
+            memory.record_prompt(prompt.name, str(prompt.version), prompt.sha256, prompt.text)
     observer = LogObserver(
         found.events,
         found.items,
@@ -124,7 +150,15 @@ def assemble(
             per_category=wanted.per_category,
         ),
     )
-    return Assembly(parts=parts, settings=loop, artefacts=found, dormant=dormant, client=client)
+    return Assembly(
+        parts=parts,
+        settings=loop,
+        artefacts=found,
+        dormant=dormant,
+        client=client,
+        prompts=prompts,
+        reasoner_on=reasoner_on,
+    )
 
 
 def proposed(settings: ReasonerSettings) -> int:
@@ -165,62 +199,57 @@ def _prompts(project: Project) -> PromptPack:
     return PromptPack.load(project.root / folder) if folder else PromptPack.default()
 
 
-def _llm(
-    project: Project,
-    found: Artefacts,
-    memory: Memory,
-    prompts: PromptPack,
-    chat: BaseChatModel | None,
-    model: str | None,
-) -> tuple[LlmClient, LlmReasoner]:
-    from rolegen_graphs.llm import LlmReasoner
-
+def _client(project: Project, memory: Memory, run: str, chat: BaseChatModel | None, name: str) -> LlmClient:
     from .llm import Limits, LlmClient, chat_model
+    from .memory.spending import RunLedger
 
-    settings, llm, budget = project.settings, project.settings.llm, project.settings.budget
-    name = model or llm.model
-    if name is None:
-        raise ProjectError(
-            "the LLM reasoner has no model",
-            where=f"{project.file}, [llm] model",
-            fix="set OPENAI_MODEL or [llm] model, or use `--reasoner evidence`",
-        )
+    llm, budget = project.settings.llm, project.settings.budget
     chat = chat or chat_model(
         name,
         base_url=llm.base_url,
         api_key=llm.api_key.get_secret_value() if llm.api_key else None,
         timeout_s=llm.timeout_s,
-        temperature=llm.temperature,
+        temperature=None if llm.temperature == "none" else llm.temperature,
+        max_output_tokens=llm.max_output_tokens,
+        seed=llm.seed,
+        extra_body=llm.extra_body,
     )
-    client = LlmClient(
+    return LlmClient(
         chat,
         name=name,
         log=memory,
-        limits=Limits(**budget.model_dump()),
-        price=known_price(llm),
+        limits=Limits(**budget.model_dump(exclude={"on_budget"})),
+        ledger=RunLedger(memory, run),
+        price=price(project),
         retries=llm.retries,
+        longest_wait_s=llm.longest_wait_s,
         concurrency=llm.concurrency,
-    )
-    for prompt_name in prompts.names():
-        prompt = prompts.get(prompt_name)
-        memory.record_prompt(prompt.name, str(prompt.version), prompt.sha256, prompt.text)
-    return client, LlmReasoner(
-        client,
-        model=name,
-        prompts=prompts,
-        paths=proposed(settings.reasoner),
-        categories=_offer(found),
-        statistics=_statistics(found.evidence),
+        output_reserve=llm.max_output_tokens or OUTPUT_RESERVE,
+        structured_output=llm.structured_output,
     )
 
 
-def known_price(llm: LlmSettings) -> Price | None:
-    """What the project says that the model costs; None where it does not say."""
+def price(project: Project) -> Price | None:
+    """What the project file says that the model costs."""
     from .llm import Price
 
+    llm = project.settings.llm
     if llm.input_usd_per_million is None or llm.output_usd_per_million is None:
         return None
     return Price(input_per_million=llm.input_usd_per_million, output_per_million=llm.output_usd_per_million)
+
+
+def _reasoner_on(project: Project, found: Artefacts, prompts: PromptPack, name: str) -> Callable[[Asker], LlmReasoner]:
+    from rolegen_graphs.llm import LlmReasoner
+
+    return partial(
+        LlmReasoner,
+        model=name,
+        prompts=prompts,
+        paths=proposed(project.settings.reasoner),
+        categories=_offer(found),
+        statistics=_statistics(found.evidence),
+    )
 
 
 def _offer(found: Artefacts) -> Callable[[Observation], Sequence[str]]:
@@ -261,11 +290,22 @@ def _run_name(
     allotment: str,
 ) -> str:
     """Date, reasoner and a digest of all that shapes a decision: the same command is the same run, and a changed
-    setting or prompt is another one."""
-    settings = project.settings
-    shaping = repr(
-        (settings.reasoner, settings.slate, settings.dormancy, settings.data.stock_days, settings.llm.temperature)
-    )
+    setting, endpoint or prompt is another one. Prices, limits and patience change no answer."""
+    settings, llm = project.settings, project.settings.llm
+    shaping = repr((settings.reasoner, settings.slate, settings.dormancy, settings.data.stock_days))
+    if prompts is not None:
+        from .llm.failures import public_url
+
+        shaping += repr(
+            (
+                public_url(llm.base_url).rstrip("/") if llm.base_url else None,
+                llm.temperature,
+                llm.max_output_tokens,
+                llm.seed,
+                llm.structured_output,
+                json.dumps(llm.extra_body, sort_keys=True, default=str),
+            )
+        )
     texts = [prompts.get(name).sha256 for name in sorted(prompts.names())] if prompts else []
     texts += [fusion.model_dump_json()] if fusion is not None else []
     texts += [allotment] if allotment else []

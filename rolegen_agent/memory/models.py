@@ -276,6 +276,19 @@ class LlmCallRow(Base):
     at: Mapped[datetime]
 
 
+class SpendingRow(Base):
+    """What LLM requests of a run have used, requests under way included; ``decision`` is empty for the whole run. A budget
+    is checked and taken here in one transaction, so that it holds for a resumed run and for programs side by side."""
+
+    __tablename__ = "llm_spending"
+    __table_args__ = (Index(None, "decision"), _CLUSTERED)
+    run: Mapped[str] = _key()
+    decision: Mapped[str] = _key()
+    calls: Mapped[int]
+    tokens: Mapped[int]
+    usd: Mapped[float]
+
+
 class PromptRow(Base):
     """Every prompt text that was ever used, so that an old trace can show it."""
 

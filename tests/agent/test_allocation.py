@@ -176,7 +176,7 @@ def test_the_command_says_how_many_were_asked_and_what_the_last_one_is_worth(
         monkeypatch.setenv("OPENAI_MODEL", "scripted")
         done = line(*command, "--llm-budget", "9")
         assert done.returncode == 0, done.stderr
-        assert "at most 9\n" in done.stderr
+        assert "6 users with scripted: at most 9 calls are spent on some of them" in done.stderr
         assert "9 calls: 2 of 6 users asked, forecast 8; the last one is worth 0." in done.stdout
         assert "4 decisions: the gate or the budget granted these users no LLM" in done.stdout
         report = json.loads(line(*command, "--llm-budget", "9", "--json").stdout)

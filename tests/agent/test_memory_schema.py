@@ -67,7 +67,7 @@ def test_models_and_migrations_agree(kind: str, request: pytest.FixtureRequest, 
 def test_decisions_of_an_older_schema_are_read_after_the_upgrade(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    """A database as the first version left it: without fused labels, choices of paths and worths."""
+    """A database as an earlier version left it: without fused labels, choices of paths and worths."""
     url = f"sqlite:///{tmp_path / 'm.db'}" if kind == "sqlite" else str(request.getfixturevalue("fresh_postgres"))
     open_memory(url, upgrade=True).close()
     older = make_decision().model_copy(update={"worth": None})
@@ -93,7 +93,7 @@ def test_decisions_of_an_older_schema_are_read_after_the_upgrade(
         connection.execute(text("DROP TABLE path_choices"))
         connection.execute(text("ALTER TABLE role_labels DROP COLUMN parts"))
         connection.execute(text("ALTER TABLE decisions DROP COLUMN worth"))
-        connection.execute(update(table(VERSION_TABLE, column("version_num"))).values(version_num="0001"))
+        connection.execute(update(table(VERSION_TABLE, column("version_num"))).values(version_num="0002"))
     engine.dispose()
     if kind == "postgresql":
         with pytest.raises(MemoryStoreError, match="rolegen memory upgrade"):
