@@ -60,5 +60,17 @@ class BudgetError(ReasonerError):
     """The budget of calls, tokens or money is spent; no further LLM call is made."""
 
 
+class RunBudgetError(BudgetError):
+    """The budget of the whole run is spent, not only that of one decision."""
+
+
+class PausedError(RoleGenError):
+    """A decision cannot go on now and is not recorded. What was answered is kept, so that the same call goes on later."""
+
+
+class RunPausedError(PausedError):
+    """Nor can any other decision of the run: its budget is spent."""
+
+
 class MemoryStoreError(RoleGenError):
     """The loop memory cannot be read or written."""

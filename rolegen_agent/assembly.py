@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import polars as pl
+from pydantic import ValidationError
 
 from rolegen_errors import ProjectError
 from rolegen_graphs import LoopSettings, Parts
+from rolegen_graphs.fusion import Fusion
+from rolegen_graphs.gate import Gate
+from rolegen_graphs.selection import Selection
 from rolegen_graphs.words import Observation, Role, Statistic
 
 from .artefacts import Artefacts, load
 from .dormant import dormant_users
 from .ingest.report import IngestReport
 from .project import Project
+from .settings import ReasonerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from langchain_core.language_models import BaseChatModel
 
-    from rolegen_graphs.llm import LlmReasoner
+    from rolegen_graphs.llm import Asker, LlmReasoner
+    from rolegen_graphs.ports import Reasoner
     from rolegen_prompts import PromptPack
 
+    from .allocation import Allocation
     from .evidence import Evidence
-    from .llm import LlmClient
+    from .llm import LlmClient, Price
     from .memory import Memory
 
+OUTPUT_RESERVE = 2000
+"""tokens that an answer is expected to need at most, where ``max_output_tokens`` does not say"""
 SHOWN_CATEGORIES = 40
 """categories that an LLM may name: those of the trajectory first, then what sells most"""
 
@@ -45,36 +56,67 @@ class Assembly:
     """dormant users at the decision time, see :func:`rolegen_agent.dormant.dormant_users`"""
     client: LlmClient | None
     """None when no LLM is involved"""
+    allocation: Allocation | None = None
+    """how an LLM budget was shared out, if one was given"""
+    prompts: PromptPack | None = None
+    """None when no LLM is involved"""
+    reasoner_on: Callable[[Asker], Reasoner] | None = None
+    """the LLM reasoner of this run on another asker than ``client``"""
+
+    def asking(self, asker: Asker) -> Parts:
+        """The same parts with the LLM reasoner on ``asker``, for instance one that sends nothing."""
+        if self.reasoner_on is None:
+            raise ProjectError("no LLM is involved", fix="use `--reasoner llm` or [reasoner] kind")
+        return replace(self.parts, reasoner=self.reasoner_on(asker))
 
 
 def assemble(
-    project: Project, at: datetime, memory: Memory, *, chat: BaseChatModel | None = None, model: str | None = None
+    project: Project,
+    at: datetime,
+    memory: Memory,
+    *,
+    chat: BaseChatModel | None = None,
+    model: str | None = None,
+    allotment: str = "",
 ) -> Assembly:
     """Load the artefacts for ``at`` and build the ports.
 
     Args:
         chat: any langchain-core chat model; None builds one from ``[llm]`` when the project's reasoner is ``llm``.
         model: the name of ``chat`` for the trace.
+        allotment: what else makes this another run, see :func:`rolegen_agent.allocation.fingerprint`.
 
     Raises:
         ProjectError: nothing is trained for ``at``, or the LLM reasoner has no model.
     """
     from .backbone_tool import BackboneRecommender, use_threads
     from .grounding import open_catalogue
-    from .observer import LogObserver
+    from .observer import LogObserver, typical_spend
     from .reasoning import EvidenceReasoner
 
     settings = project.settings
     found = load(project, at)
     use_threads(1)  # decisions run side by side: threads within one would only fight
     dormant = dormant_users(found.events.lazy(), at, settings.dormancy)
-    evidence = EvidenceReasoner(found.evidence, found.market, paths=settings.reasoner.paths)
+    evidence = EvidenceReasoner(found.evidence, found.market, paths=proposed(settings.reasoner))
     catalogue = open_catalogue(found.items, found.market, settings, store=project.grounding)
-    client, llm, prompts = None, None, None
+    client, llm, prompts, reasoner_on = None, None, None, None
+    fusion = load_fusion(project)
+    run = _run_name(project, found, evidence.name, None, None, allotment)
     if settings.reasoner.kind == "llm" or chat is not None:
-        prompts = _prompts(project)
-        client, llm = _llm(project, found, memory, prompts, chat, model)
-    run = _run_name(project, found, llm.name if llm else evidence.name, prompts)
+        prompts, name = _prompts(project), model or settings.llm.model
+        if name is None:
+            raise ProjectError(
+                "the LLM reasoner has no model",
+                where=f"{project.file}, [llm] model",
+                fix="set OPENAI_MODEL or [llm] model, or use `--reasoner evidence`",
+            )
+        reasoner_on = _reasoner_on(project, found, prompts, name)
+        run = _run_name(project, found, f"llm:{name}", prompts, fusion, allotment)
+        client = _client(project, memory, run, chat, name)
+        llm = reasoner_on(client)
+        for prompt in map(prompts.get, prompts.names()):
+            memory.record_prompt(prompt.name, str(prompt.version), prompt.sha256, prompt.text)
     observer = LogObserver(
         found.events,
         found.items,
@@ -82,11 +124,13 @@ def assemble(
         dormant=dict(zip(dormant["user"].to_list(), dormant["reason"].to_list(), strict=True)),
         max_events=settings.reasoner.max_events,
         telling=frozenset(found.evidence.tables["replenishment"]["item"].to_list()),
+        typical_spend=typical_spend(found.events),
     )
     parts = Parts(
         observer=observer,
         reasoner=llm or evidence,
         fallback=evidence if llm else None,
+        evidence=evidence if llm else None,
         catalogue=catalogue,
         recommender=BackboneRecommender(
             found.backbone,
@@ -96,10 +140,55 @@ def assemble(
         ),
         memory=memory,
     )
+    wanted = settings.reasoner
     loop = LoopSettings(
-        run=run, rounds=settings.reasoner.rounds, slate_size=settings.slate.size, think=settings.reasoner.think
+        run=run,
+        rounds=wanted.rounds,
+        slate_size=settings.slate.size,
+        think=wanted.think,
+        gate=Gate(ask_from=wanted.ask_from),
+        fusion=fusion,
+        selection=Selection(
+            paths=wanted.paths,
+            diversity=wanted.diversity,
+            per_role=wanted.per_role,
+            per_category=wanted.per_category,
+        ),
     )
-    return Assembly(parts=parts, settings=loop, artefacts=found, dormant=dormant, client=client)
+    return Assembly(
+        parts=parts,
+        settings=loop,
+        artefacts=found,
+        dormant=dormant,
+        client=client,
+        prompts=prompts,
+        reasoner_on=reasoner_on,
+    )
+
+
+def proposed(settings: ReasonerSettings) -> int:
+    """Paths that a reasoner proposes: at least as many as are used."""
+    return max(settings.proposed, settings.paths)
+
+
+def load_fusion(project: Project) -> Fusion:
+    """The fitted parameters that the project names, or the stated defaults.
+
+    Raises:
+        ProjectError: the file is missing, or holds something else.
+    """
+    name = project.settings.reasoner.fusion
+    if name is None:
+        return Fusion()
+    file = project.root / name
+    try:
+        return Fusion.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise ProjectError(
+            f"the fusion parameters cannot be read: {error}",
+            where=str(file),
+            fix="write what `fit_fusion(cases).model_dump_json()` gave, or remove [reasoner] fusion",
+        ) from error
 
 
 def _goes_on(project: Project, at: datetime) -> bool:
@@ -115,53 +204,54 @@ def _prompts(project: Project) -> PromptPack:
     return PromptPack.load(project.root / folder) if folder else PromptPack.default()
 
 
-def _llm(
-    project: Project,
-    found: Artefacts,
-    memory: Memory,
-    prompts: PromptPack,
-    chat: BaseChatModel | None,
-    model: str | None,
-) -> tuple[LlmClient, LlmReasoner]:
-    from rolegen_graphs.llm import LlmReasoner
+def _client(project: Project, memory: Memory, run: str, chat: BaseChatModel | None, name: str) -> LlmClient:
+    from .llm import Limits, LlmClient, chat_model
+    from .memory.spending import RunLedger
 
-    from .llm import Limits, LlmClient, Price, chat_model
-
-    settings, llm, budget = project.settings, project.settings.llm, project.settings.budget
-    name = model or llm.model
-    if name is None:
-        raise ProjectError(
-            "the LLM reasoner has no model",
-            where=f"{project.file}, [llm] model",
-            fix="set OPENAI_MODEL or [llm] model, or use `--reasoner evidence`",
-        )
+    llm, budget = project.settings.llm, project.settings.budget
     chat = chat or chat_model(
         name,
         base_url=llm.base_url,
         api_key=llm.api_key.get_secret_value() if llm.api_key else None,
         timeout_s=llm.timeout_s,
-        temperature=llm.temperature,
+        temperature=None if llm.temperature == "none" else llm.temperature,
+        max_output_tokens=llm.max_output_tokens,
+        seed=llm.seed,
+        extra_body=llm.extra_body,
     )
-    price = None
-    if llm.input_usd_per_million is not None and llm.output_usd_per_million is not None:
-        price = Price(input_per_million=llm.input_usd_per_million, output_per_million=llm.output_usd_per_million)
-    client = LlmClient(
+    return LlmClient(
         chat,
         name=name,
         log=memory,
-        limits=Limits(**budget.model_dump()),
-        price=price,
+        limits=Limits(**budget.model_dump(exclude={"on_budget"})),
+        ledger=RunLedger(memory, run),
+        price=price(project),
         retries=llm.retries,
+        longest_wait_s=llm.longest_wait_s,
         concurrency=llm.concurrency,
+        output_reserve=llm.max_output_tokens or OUTPUT_RESERVE,
+        structured_output=llm.structured_output,
     )
-    for prompt_name in prompts.names():
-        prompt = prompts.get(prompt_name)
-        memory.record_prompt(prompt.name, str(prompt.version), prompt.sha256, prompt.text)
-    return client, LlmReasoner(
-        client,
+
+
+def price(project: Project) -> Price | None:
+    """What the project file says that the model costs."""
+    from .llm import Price
+
+    llm = project.settings.llm
+    if llm.input_usd_per_million is None or llm.output_usd_per_million is None:
+        return None
+    return Price(input_per_million=llm.input_usd_per_million, output_per_million=llm.output_usd_per_million)
+
+
+def _reasoner_on(project: Project, found: Artefacts, prompts: PromptPack, name: str) -> Callable[[Asker], LlmReasoner]:
+    from rolegen_graphs.llm import LlmReasoner
+
+    return partial(
+        LlmReasoner,
         model=name,
         prompts=prompts,
-        paths=settings.reasoner.paths,
+        paths=proposed(project.settings.reasoner),
         categories=_offer(found),
         statistics=_statistics(found.evidence),
     )
@@ -196,20 +286,33 @@ def _statistics(
     return look
 
 
-def _run_name(project: Project, found: Artefacts, reasoner: str, prompts: PromptPack | None) -> str:
+def _run_name(
+    project: Project,
+    found: Artefacts,
+    reasoner: str,
+    prompts: PromptPack | None,
+    fusion: Fusion | None,
+    allotment: str,
+) -> str:
     """Date, reasoner and a digest of all that shapes a decision: the same command is the same run, and a changed
-    setting or prompt is another one."""
-    settings = project.settings
-    shaping = repr(
-        (
-            settings.reasoner,
-            settings.grounding,
-            settings.slate,
-            settings.dormancy,
-            settings.data.stock_days,
-            settings.llm.temperature,
+    setting, endpoint or prompt is another one. Prices, limits and patience change no answer."""
+    settings, llm = project.settings, project.settings.llm
+    shaping = repr((settings.reasoner, settings.grounding, settings.slate, settings.dormancy, settings.data.stock_days))
+    if prompts is not None:
+        from .llm.failures import public_url
+
+        shaping += repr(
+            (
+                public_url(llm.base_url).rstrip("/") if llm.base_url else None,
+                llm.temperature,
+                llm.max_output_tokens,
+                llm.seed,
+                llm.structured_output,
+                json.dumps(llm.extra_body, sort_keys=True, default=str),
+            )
         )
-    )
     texts = [prompts.get(name).sha256 for name in sorted(prompts.names())] if prompts else []
+    texts += [fusion.model_dump_json()] if fusion is not None else []
+    texts += [allotment] if allotment else []
     digest = hashlib.sha256("\n".join((found.fingerprint, shaping, *texts)).encode()).hexdigest()[:8]
     return f"{found.at.astimezone(UTC):%Y-%m-%d}/{reasoner}/{digest}"

@@ -1,7 +1,8 @@
 """Awaken many users: bounded side by side, resumable, stopped cleanly.
 
 The unit of resumption is the decision. What memory holds already is not decided again; a decision that was killed half
-way goes on from its LangGraph checkpoint. Ctrl-C lets the decisions under way finish and starts no more.
+way goes on from its LangGraph checkpoint. Ctrl-C lets the decisions under way finish and starts no more. At a limit
+of the run's LLM budget no more start either, and those under way wait at their checkpoints until the limit is raised.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import RunnableConfig
 
-from rolegen_errors import ProjectError
-from rolegen_graphs import LoopSettings, create_decision_graph, decision_id
+from rolegen_errors import PausedError, ProjectError, RunPausedError
+from rolegen_graphs import Parts, create_decision_graph, decision_id
 from rolegen_graphs.words import Decision
 
 from .llm.usage import RunUsage
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
     from langgraph.graph.state import CompiledStateGraph
 
+    from .allocation import Allocation
     from .assembly import Assembly
     from .backbone_tool import BackboneRecommender
     from .memory import Memory
@@ -46,11 +48,11 @@ class AwakenReport:
     """decisions that memory held already"""
     decided: int
     left: int
-    """not reached, because the batch was stopped"""
+    """not reached, because the batch was stopped; those that wait half way included"""
     fallbacks: int
     """decisions in which the evidence reasoner stood in because the LLM could not answer"""
     sure: int
-    """decisions that cost no call, because the recommender was sure of the user"""
+    """decisions that cost no call, because the gate or the LLM budget granted the user none"""
     calls: int
     """questions that were put to the LLM now, answered or not"""
     cached: int
@@ -61,6 +63,12 @@ class AwakenReport:
     """None when the model's price is not known"""
     seconds: float
     stopped: bool
+    waiting: int = 0
+    """of those left: begun, and waiting for the run's budget or for the answers of a nearline batch"""
+    budget_met: str = ""
+    """which limit of the run stopped it, and what it was; empty if none did"""
+    allocation: Allocation | None = None
+    """how an LLM budget was shared out, if one was given"""
 
 
 def awaken(
@@ -74,10 +82,12 @@ def awaken(
     keep_checkpoints: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
     stop: Event | None = None,
+    parts: Parts | None = None,
 ) -> AwakenReport:
     """Decide on ``users`` at ``at``; each decision is in memory when it is done.
 
     Args:
+        parts: instead of those of ``assembly``, for instance with a reasoner that pauses at a limit.
         workers: decisions under way at the same time.
         checkpoints: where LangGraph keeps the state of decisions under way; None keeps none, which suits the evidence
             reasoner: its decisions take milliseconds, so a killed one is simply made again.
@@ -91,7 +101,7 @@ def awaken(
     finished = {user for user, when in memory.finished(run) if when == at}
     todo = [user for user in wanted if user not in finished]
     earlier, halted = len(wanted) - len(todo), stop or Event()
-    done, fallbacks, sure = 0, 0, 0
+    done, fallbacks, sure, waiting, budget_met = 0, 0, 0, 0, ""
     before = assembly.client.usage if assembly.client else RunUsage()
     progress(earlier, len(wanted))
     with ExitStack() as stack:
@@ -100,14 +110,18 @@ def awaken(
             from .memory.checkpoints import open_checkpointer
 
             saver = stack.enter_context(open_checkpointer(checkpoints))
-        graph = create_decision_graph(assembly.parts, settings=assembly.settings).compile(checkpointer=saver)
+        graph = create_decision_graph(parts or assembly.parts, settings=assembly.settings).compile(checkpointer=saver)
         pool = stack.enter_context(ThreadPoolExecutor(max_workers=workers, thread_name_prefix="decision"))
         under_way: set[Future[Decision]] = set()
         error: BaseException | None = None
         queue = iter(_prepared(assembly, todo, at))
         exhausted = False
+
+        def halting() -> bool:
+            return halted.is_set() or bool(budget_met)
+
         while True:
-            while not exhausted and not halted.is_set() and error is None and len(under_way) < 2 * workers:
+            while not exhausted and not halting() and error is None and len(under_way) < 2 * workers:
                 user = next(queue, None)
                 if user is None:
                     exhausted = True
@@ -117,23 +131,30 @@ def awaken(
                 under_way.add(pool.submit(decide, graph, user, at, decision_id(run, user, at)))
             if not under_way:
                 break
-            if halted.is_set():
+            if halting():
                 under_way = {future for future in under_way if not future.cancel()}  # those that have not begun
                 if not under_way:
                     break
             ready, under_way = wait(under_way, return_when=FIRST_COMPLETED)
             for future in ready:
-                if (failed := future.exception()) is not None:
+                failed = future.exception()
+                if isinstance(failed, PausedError):
+                    waiting += 1
+                    progress(earlier + done + waiting, len(wanted))
+                    if isinstance(failed, RunPausedError):
+                        budget_met = budget_met or failed.what
+                    continue
+                if failed is not None:
                     error = error or failed
                     continue
                 decision = future.result()
                 done += 1
-                confident = unasked(decision, assembly.settings)
+                confident = unasked(decision)
                 sure += confident and assembly.client is not None
                 fallbacks += not confident and stood_in(decision, assembly.parts.reasoner.name)
                 if saver is not None and not keep_checkpoints:
                     saver.delete_thread(decision.decision)
-                progress(earlier + done, len(wanted))
+                progress(earlier + done + waiting, len(wanted))
         if error is not None:
             raise error
     used = assembly.client.usage if assembly.client else RunUsage()
@@ -151,13 +172,16 @@ def awaken(
         tokens=used.tokens - before.tokens,
         cost_usd=None if used.cost_usd is None else used.cost_usd - (before.cost_usd or 0.0),
         seconds=time.perf_counter() - started,
-        stopped=halted.is_set() and done < len(todo),
+        stopped=halting() and done < len(todo),
+        waiting=waiting,
+        budget_met=budget_met,
+        allocation=assembly.allocation,
     )
 
 
-def unasked(decision: Decision, settings: LoopSettings) -> bool:
-    """Whether the recommender was so sure of the user that no LLM was asked."""
-    return settings.think == "uncertain" and decision.slate_without_reasoning.entropy < settings.entropy_floor
+def unasked(decision: Decision) -> bool:
+    """Whether no LLM was asked because the user was not worth it, by the gate or beside others in a budget."""
+    return decision.worth is not None and not decision.worth.rounds
 
 
 def stood_in(decision: Decision, reasoner: str) -> bool:

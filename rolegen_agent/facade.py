@@ -16,6 +16,8 @@ from .project import Project, open_project, parse_date
 
 Progress = Callable[[str, int, int], None]
 """stage, done, total"""
+Mode = Literal["updates", "values", "messages", "custom"]
+"""LangGraph's stream modes"""
 
 if TYPE_CHECKING:
     import polars as pl
@@ -27,8 +29,10 @@ if TYPE_CHECKING:
 
     from .assembly import Assembly
     from .batch import AwakenReport
+    from .forecast import Forecast
     from .ingest.report import IngestReport
     from .memory import Memory
+    from .nearline import ExportReport, ImportReport
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -144,14 +148,25 @@ class RoleGen:
         users: Sequence[str],
         at: datetime | str,
         *,
+        llm_budget: str | int | None = None,
         progress: Progress = _silent,
         stop: Event | None = None,
     ) -> AwakenReport:
-        """Decide on many users; what memory holds already is not done again. See :mod:`rolegen_agent.batch`."""
+        """Decide on many users; what memory holds already is not done again. See :mod:`rolegen_agent.batch`.
+
+        Args:
+            llm_budget: calls (``200``) or dollars (``"2.50usd"``) that are spent on the users for whom thinking matters
+                most; the evidence reasoner decides on the others. Budget and users are part of the run.
+        """
         from .batch import awaken
 
-        assembly, settings = self.assembly(at), self.project.settings
-        thinking = assembly.client is not None
+        assembly = self.assembly(at) if llm_budget is None else self._budgeted(users, at, llm_budget, progress, stop)
+        settings, parts, thinking = self.project.settings, None, assembly.client is not None
+        # A budget that is shared out ends with the evidence reasoner, not with a stop.
+        if assembly.client is not None and llm_budget is None and settings.budget.on_budget == "stop":
+            from .llm.pausing import Pausing
+
+            parts = assembly.asking(Pausing(assembly.client))
         return awaken(
             assembly,
             self.memory,
@@ -163,33 +178,119 @@ class RoleGen:
             keep_checkpoints=settings.memory.keep_checkpoints,
             progress=lambda done, total: progress("awaken", done, total),
             stop=stop,
+            parts=parts,
+        )
+
+    def forecast(self, users: Sequence[str], at: datetime | str, *, progress: Progress = _silent) -> Forecast:
+        """What an LLM run on ``users`` will about cost, without sending anything. See :mod:`rolegen_agent.forecast`."""
+        from .forecast import forecast
+
+        assembly = self.assembly(at)
+        return forecast(
+            assembly,
+            self.memory,
+            users,
+            moment(at),
+            progress=lambda done, total: progress("forecast", done, total),
+        )
+
+    def export_batch(
+        self,
+        users: Sequence[str],
+        at: datetime | str,
+        file: str | Path,
+        *,
+        progress: Progress = _silent,
+        stop: Event | None = None,
+    ) -> ExportReport:
+        """Write what the LLM is to be asked next as an OpenAI Batch file. See :mod:`rolegen_agent.nearline`."""
+        from .nearline import export_batch
+
+        llm = self.project.settings.llm
+        return export_batch(
+            self.assembly(at),
+            self.memory,
+            users,
+            moment(at),
+            Path(file),
+            attempts=llm.retries + 1,
+            price_share=llm.batch_price_share,
+            progress=lambda done, total: progress("export", done, total),
+            stop=stop,
+        )
+
+    def import_batch(
+        self, file: str | Path, *, skip_bad_lines: bool = False, progress: Progress = _silent
+    ) -> ImportReport:
+        """Read the results of such a file into the memory. See :mod:`rolegen_agent.nearline`."""
+        from .assembly import price
+        from .nearline import import_batch
+
+        return import_batch(
+            self.memory,
+            Path(file),
+            price=price(self.project),
+            price_share=self.project.settings.llm.batch_price_share,
+            skip_bad_lines=skip_bad_lines,
+            progress=lambda done, total: progress("import", done, total),
+        )
+
+    def _budgeted(
+        self, users: Sequence[str], at: datetime | str, llm_budget: str | int, progress: Progress, stop: Event | None
+    ) -> Assembly:
+        """An assembly of its own: another run than without a budget, with calls counted by itself."""
+        from .allocation import LlmBudget, fingerprint, spend
+        from .assembly import assemble, price
+
+        budget, settings, when = LlmBudget.parse(llm_budget), self.project.settings, moment(at)
+        limited = settings.model_copy(update={"budget": budget.within(settings.budget)})
+        assembly = assemble(
+            Project(self.project.root, limited),
+            when,
+            self.memory,
+            chat=self._chat,
+            model=self._model,
+            allotment=fingerprint(budget, users),
+        )
+        return spend(
+            assembly,
+            users,
+            when,
+            budget,
+            price=price(self.project),
+            progress=lambda done, total: progress("rank", done, total),
+            stop=stop,
         )
 
     def decide(self, user: str, at: datetime | str) -> Decision:
         """Decide on one user and remember it."""
-        return cast("Decision", self.graph(at).compile().invoke({"user": user, "at": moment(at)})["decision"])
+        graph = self._begin(user, at)
+        return cast("Decision", graph.compile().invoke({"user": user, "at": moment(at)})["decision"])
 
     async def adecide(self, user: str, at: datetime | str) -> Decision:
         """As :meth:`decide`, without blocking the event loop."""
         import asyncio
 
-        graph = await asyncio.to_thread(self.graph, at)
+        graph = await asyncio.to_thread(self._begin, user, at)
         return cast("Decision", (await graph.compile().ainvoke({"user": user, "at": moment(at)}))["decision"])
 
-    def stream(
-        self, user: str, at: datetime | str, *, mode: Literal["updates", "values", "messages", "custom"] = "updates"
-    ) -> Iterator[Any]:
-        """One decision, node by node, in LangGraph's stream modes."""
-        yield from self.graph(at).compile().stream({"user": user, "at": moment(at)}, stream_mode=mode)
+    def stream(self, user: str, at: datetime | str, *, mode: Mode | Sequence[Mode] = "updates") -> Iterator[Any]:
+        """One decision in LangGraph's stream modes, remembered at its end: ``updates`` and ``values`` come node by node,
+        ``messages`` brings the LLM's words as it writes them, ``custom`` tells how each call ended and what it cost.
+        Several modes come as pairs (mode, part)."""
+        modes: Any = mode if isinstance(mode, str) else list(mode)
+        graph = self._begin(user, at)
+        yield from graph.compile().stream({"user": user, "at": moment(at)}, stream_mode=modes)
 
     async def astream(
-        self, user: str, at: datetime | str, *, mode: Literal["updates", "values", "messages", "custom"] = "updates"
+        self, user: str, at: datetime | str, *, mode: Mode | Sequence[Mode] = "updates"
     ) -> AsyncIterator[Any]:
         """As :meth:`stream`, without blocking the event loop."""
         import asyncio
 
-        graph = (await asyncio.to_thread(self.graph, at)).compile()
-        async for part in graph.astream({"user": user, "at": moment(at)}, stream_mode=mode):
+        modes: Any = mode if isinstance(mode, str) else list(mode)
+        graph = (await asyncio.to_thread(self._begin, user, at)).compile()
+        async for part in graph.astream({"user": user, "at": moment(at)}, stream_mode=modes):
             yield part
 
     def trace(self, user: str, *, run: str | None = None) -> Decision:
@@ -212,6 +313,13 @@ class RoleGen:
         from .tool import awaken_tool
 
         return awaken_tool(self.decide, at)
+
+    def _begin(self, user: str, at: datetime | str) -> StateGraph[Any, Any, Any, Any]:
+        """The graph, with a note of the decision: calls of one that breaks off are then known by run and user."""
+        assembly = self.assembly(at)
+        if assembly.client is not None:
+            self.memory.begin(assembly.settings.run, user, moment(at))
+        return self.graph(at)
 
     def _checkpoints(self) -> str | Path:
         url = self.project.memory_url

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 STORE_FOLDER = ".rolegen"
@@ -94,10 +94,29 @@ class ReasonerSettings(Section):
 
     kind: Literal["evidence", "llm"] = Field("evidence", description='"evidence" (log statistics) or "llm"')
     rounds: int = Field(2, ge=1, description="most rounds of the inner loop per decision")
-    paths: int = Field(4, ge=1, description="counterfactual paths per round")
+    paths: int = Field(4, ge=1, description="counterfactual paths used per round")
+    proposed: int = Field(8, ge=1, description="paths proposed per round, of which the best and most diverse are used")
+    diversity: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="which paths are used: 0 looks at their effects alone, 1 at how little they are alike",
+    )
+    per_role: int = Field(2, ge=1, description="most used paths that begin with the same role")
+    per_category: int = Field(2, ge=1, description="most used paths that end in the same category")
     prompts: str | None = Field(None, description="folder of prompts that override the shipped ones")
     think: Literal["always", "uncertain"] = Field(
-        "always", description='"always" reasons for everybody; "uncertain" only where the backbone is not sure'
+        "always",
+        description='"always" asks an LLM about everybody; "uncertain" lets the gate decide about whom, and how often',
+    )
+    ask_from: float = Field(
+        0.4,
+        ge=0,
+        lt=0.7,
+        description='with "uncertain": worth of a user above which an LLM is asked; from 0.7 on in all rounds',
+    )
+    fusion: str | None = Field(
+        None, description="JSON file of fitted parameters by which LLM labels and log are fused; default: stated ones"
     )
     max_events: int = Field(60, ge=1, description="events of a trajectory that are shown to the reasoner")
 
@@ -108,22 +127,54 @@ class LlmSettings(Section):
     model: str | None = Field(None, description="model name, as the endpoint knows it")
     base_url: str | None = Field(None, description="any OpenAI-compatible endpoint, such as http://127.0.0.1:11434/v1")
     api_key: SecretStr | None = Field(None, description="only from the environment, never from this file")
-    timeout_s: float = Field(60.0, gt=0, description="seconds to wait for one answer")
+    timeout_s: float = Field(60.0, gt=0, description="seconds for one answer, from the request to its last byte")
     retries: int = Field(3, ge=0, description="further attempts after a failed request")
+    longest_wait_s: float = Field(
+        60.0, ge=0, description="longest pause before an attempt; an endpoint whose Retry-After asks for more gets none"
+    )
     concurrency: int = Field(4, ge=1, description="requests in flight at the same time")
-    temperature: float = Field(0.0, ge=0.0, le=2.0, description="sampling temperature")
+    temperature: Annotated[float, Field(ge=0.0, le=2.0)] | Literal["none"] = Field(
+        0.0, description='sampling temperature; "none" leaves it to the model: some accept no other than their own'
+    )
+    max_output_tokens: int | None = Field(
+        None, ge=1, description="bound of one answer, reasoning included; with it token budgets hold exactly"
+    )
+    seed: int | None = Field(None, description="for endpoints that sample repeatably")
+    structured_output: Literal["json_schema", "json_object", "off"] = Field(
+        "json_schema", description='how an endpoint is told the wanted shape; "off" leaves it to the prompt alone'
+    )
+    extra_body: dict[str, Any] = Field(
+        default_factory=dict, description='further fields of each request, such as { reasoning_effort = "low" }'
+    )
     input_usd_per_million: float | None = Field(None, ge=0, description="price of input tokens; unset = cost unknown")
     output_usd_per_million: float | None = Field(None, ge=0, description="price of output tokens; unset = cost unknown")
+    batch_price_share: float = Field(
+        1.0, ge=0, le=1, description="share of these prices that nearline batches cost; OpenAI bills half: 0.5"
+    )
+
+    @model_validator(mode="after")
+    def _both_prices(self) -> Self:
+        if (self.input_usd_per_million is None) != (self.output_usd_per_million is None):
+            raise ValueError("give both input_usd_per_million and output_usd_per_million, or neither")
+        return self
 
 
 class BudgetSettings(Section):
-    """What reasoning may cost; a run stops cleanly at the first limit it meets."""
+    """What reasoning may cost. A run counts all that was ever spent on it, also by an earlier, stopped command."""
 
     calls_per_decision: int | None = Field(12, ge=0, description="LLM calls for one user at one decision time")
     tokens_per_decision: int | None = Field(None, ge=0, description="input and output tokens for one decision")
+    usd_per_decision: float | None = Field(
+        None, ge=0, description="US dollars for one decision; needs the prices above"
+    )
     calls_per_run: int | None = Field(None, ge=0, description="LLM calls of one run")
     tokens_per_run: int | None = Field(None, ge=0, description="input and output tokens of one run")
-    usd_per_run: float | None = Field(None, ge=0, description="US dollars of one run, where the price is known")
+    usd_per_run: float | None = Field(None, ge=0, description="US dollars of one run; needs the prices above")
+    on_budget: Literal["stop", "evidence"] = Field(
+        "stop",
+        description='at a limit of the run: "stop" (raise it, and the same command goes on) or "evidence" (the evidence '
+        "reasoner answers the rest); at a limit of a decision the evidence reasoner always answers",
+    )
 
 
 class BackboneSettings(Section):

@@ -1,6 +1,7 @@
 """The Typer application: how commands are grouped, how errors end, and exit codes.
 
-Exit codes: 0 done, 1 an error that says what to do, 2 wrong usage, 130 stopped by Ctrl-C (the same command goes on).
+Exit codes: 0 done, 1 an error that says what to do, 2 wrong usage, 3 stopped at a limit of the LLM budget (raise it, and
+the same command goes on), 130 stopped by Ctrl-C (the same command goes on).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import typer
 
 from rolegen_errors import RoleGenError
 
-from . import data, decide, learn, measure
+from . import data, decide, learn, measure, nearline
 from .show import err
 
 app = typer.Typer(
@@ -37,6 +38,12 @@ app.command("awaken")(decide.awaken)
 app.command("explain")(decide.explain)
 app.command("demo")(measure.demo)
 app.command("bench")(measure.bench)
+batch = typer.Typer(
+    no_args_is_help=True, help="LLM runs through files for OpenAI's Batch API: slower, and often at half the price."
+)
+batch.command("export")(nearline.export_batch)
+batch.command("import")(nearline.import_batch)
+app.add_typer(batch, name="batch")
 memory = typer.Typer(no_args_is_help=True, help="Look after the loop memory.")
 memory.command("upgrade")(decide.upgrade)
 memory.command("erase")(decide.erase)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated
 
@@ -12,11 +13,16 @@ from rich.text import Text
 
 from rolegen_errors import ProjectError
 
+from ..allocation import Allocation, LlmBudget
 from ..facade import RoleGen
 from ..processes import awaken_in_processes
 from ..report.words import reasoner_words
+from .forecast import show_forecast
 from .options import AtOption, JsonOption, ProjectOption
 from .show import as_json, bars, err, out, stop_on_interrupt
+
+BUDGET_MET = 3
+"""exit code of a run that stopped at a limit of its budget"""
 
 
 def awaken(
@@ -28,7 +34,18 @@ def awaken(
         str | None, typer.Option("--reasoner", help="evidence (log statistics, no LLM) or llm; else as in the project.")
     ] = None,
     model: Annotated[str | None, typer.Option("--model", help="Model name for --reasoner llm.")] = None,
+    llm_budget: Annotated[
+        str | None,
+        typer.Option(
+            "--llm-budget",
+            metavar="N|N.NNusd",
+            help="Spend so many LLM calls, or dollars, on the users for whom thinking matters most.",
+        ),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before an LLM run.")] = False,
+    forecast: Annotated[
+        bool, typer.Option("--forecast", help="Only say what the LLM run will about cost; nothing is sent.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Decide on every dormant user and remember it. Ctrl-C stops cleanly; the same command goes on where it stopped."""
@@ -40,10 +57,16 @@ def awaken(
     with RoleGen.open(project, overrides=overrides) as shop:
         chosen = user or shop.dormant(at)["user"].to_list()
         chosen = chosen[: limit or len(chosen)]
+        if forecast:
+            with bars() as progress:
+                found = shop.forecast(chosen, at, progress=progress)
+            as_json(found.as_dict()) if json else show_forecast(found, out)
+            return
         if shop.project.settings.reasoner.kind == "llm":
-            _before_llm(shop, len(chosen), ask=not yes and not json and err.is_terminal)
+            ask = not yes and not json and err.is_terminal
+            _before_llm(shop, chosen, at, ask=ask, budget=llm_budget)
         with bars() as progress, stop_on_interrupt() as stop:
-            report = awaken_in_processes(shop, chosen, at, progress=progress, stop=stop)
+            report = awaken_in_processes(shop, chosen, at, progress=progress, stop=stop, llm_budget=llm_budget)
     if json:
         as_json(asdict(report))
     else:
@@ -60,16 +83,33 @@ def awaken(
             table.add_row("tokens", f"{report.tokens:,}")
             table.add_row("cost", Text(cost))
             table.add_row("stand-ins", f"{report.fallbacks:,} decisions in which the evidence reasoner answered too")
-            table.add_row("not asked", f"{report.sure:,} decisions, the backbone being sure of these users")
+            table.add_row("not asked", f"{report.sure:,} decisions: the gate or the budget granted these users no LLM")
+            if report.allocation is not None:
+                table.add_row("LLM budget", budget_words(report.allocation))
         else:
             table.add_row("answered by", reasoner_words("evidence"))
         table.add_row("time", f"{report.seconds:.1f} s")
         out.print(table)
         if chosen:
             out.print(f"next: rolegen explain {chosen[0]}", markup=False, soft_wrap=True)
+    if report.budget_met:
+        err.print(f"stopped: {report.budget_met}", style="bold", markup=False, soft_wrap=True)
+        err.print(
+            f"{report.left:,} users are left; {report.waiting:,} of them wait half way, with what was answered kept"
+        )
+        err.print("raise that limit in [budget], and the same command goes on from here", markup=False)
+        raise typer.Exit(BUDGET_MET)
     if report.stopped:
         err.print("stopped; the same command goes on from here", style="bold")
         raise typer.Exit(130)
+
+
+def budget_words(found: Allocation) -> str:
+    """How an LLM budget was shared out, in one line."""
+    told = f"{found.budget}: {found.asked:,} of {found.considered:,} users asked, forecast {found.forecast:g}"
+    if found.least_worth is not None:
+        told += f"; the last one is worth {found.least_worth:.3f}"
+    return told if found.next_worth is None else f"{told}, the first one left out {found.next_worth:.3f}"
 
 
 def explain(
@@ -122,11 +162,11 @@ def erase(
     out.print(", ".join(f"{rows} from {table}" for table, rows in counts.items() if rows) or "nothing was stored")
 
 
-def _before_llm(shop: RoleGen, users: int, *, ask: bool) -> None:
+def _before_llm(shop: RoleGen, users: Sequence[str], at: str, *, ask: bool, budget: str | None) -> None:
     """Say what the run may cost, and make sure that the endpoint answers, before anything is spent."""
     from ..llm import check_endpoint
 
-    llm, budget = shop.project.settings.llm, shop.project.settings.budget
+    llm = shop.project.settings.llm
     if llm.model is None:
         raise ProjectError(
             "the LLM reasoner has no model",
@@ -135,13 +175,12 @@ def _before_llm(shop: RoleGen, users: int, *, ask: bool) -> None:
         )
     key = llm.api_key.get_secret_value() if llm.api_key else None
     check_endpoint(llm.base_url, key, llm.model)
-    # Each round asks to reason and to simulate, and often to revise and to reflect; any of them may need a repair.
-    usual = users * 4 * shop.project.settings.reasoner.rounds
-    limits = [2 * usual]
-    limits += [] if budget.calls_per_decision is None else [users * budget.calls_per_decision]
-    limits += [] if budget.calls_per_run is None else [budget.calls_per_run]
-    most = min(limits)
-    told = f"{users:,} users with {llm.model}: usually up to {min(usual, most):,} calls, at most {most:,}"
-    err.print(told, markup=False, soft_wrap=True)
+    if budget is not None:  # a forecast for everybody would be beside the point
+        told = f"{len(users):,} users with {llm.model}: at most {LlmBudget.parse(budget)} are spent on some of them"
+        err.print(told, markup=False, soft_wrap=True)
+    else:
+        with bars() as progress:
+            found = shop.forecast(users, at, progress=progress)
+        show_forecast(found, err)
     if ask and not Confirm.ask("go on?", console=err):
         raise typer.Exit(1)

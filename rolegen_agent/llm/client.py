@@ -1,14 +1,16 @@
 """The one boundary to a chat model: cache, budget, retries, concurrency, usage and the record of every call.
 
-A question is answered from the call log when an equal request has been answered before. Otherwise it is reserved in the
-budget, sent, retried here and nowhere else, and recorded whether it succeeded or not. The model is invoked in the
-caller's thread and context, so callbacks and ``stream_mode="messages"`` of a surrounding graph see it.
+A question is answered from the call log when an equal request has been answered before; of equal requests at the same
+time one is sent, and the others wait for its answer. Otherwise it is reserved in the budget, sent, retried here and
+nowhere else, and recorded whether it succeeded or not. The model is invoked in the caller's thread and context, so
+callbacks and ``stream_mode="messages"`` of a surrounding graph see it; ``"custom"`` shows each call as it ends.
 """
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from threading import BoundedSemaphore, Lock
@@ -24,10 +26,12 @@ from rolegen_graphs.ports import CallLog
 from rolegen_graphs.words import CallSite, LlmCall
 from rolegen_prompts import Message, Prompt, estimate_tokens
 
-from .budget import Budget, Limits
+from .budget import Budget, Ledger, Limits
 from .failures import FAILURES, Redactor, advice, may_pass, retry_after_s
 from .prices import Price
+from .progress import tell
 from .request import Parameters, Request, StructuredOutput, make_request
+from .turns import Turns
 from .usage import RunUsage
 
 
@@ -48,6 +52,11 @@ class _Trail:
     latency_s: float = 0.0
     """of the last attempt"""
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """as the record of the call tells them"""
+        return {"latency_s": self.latency_s, "retries": max(0, self.attempts - 1)}
+
 
 class LlmClient:
     """An ``Asker`` over any langchain-core chat model. Safe for use from several threads.
@@ -57,6 +66,7 @@ class LlmClient:
         name: the model's name, as the trace and the price table know it.
         log: remembers calls and answers repeated ones.
         limits: hard budgets; none by default.
+        ledger: sums up what budgets count; None keeps the sums in this process, and they end with it.
         price: of this model; None means unknown, and then costs are None too.
         parameters: everything else that shapes an answer (temperature, seed, ...); part of the request's hash. Taken
             from the model if None.
@@ -65,7 +75,7 @@ class LlmClient:
         concurrency: most requests under way at a time.
         output_reserve: tokens that one answer is expected to need at most; reserved in the budget beforehand.
         structured_output: how the schema is handed to the endpoint; ``off`` leaves it to the prompt alone.
-        cache: answer repeated requests from ``log``.
+        cache: answer repeated requests from ``log``, and of equal ones at the same time send one.
         sleep: waits between attempts.
 
     Raises:
@@ -79,6 +89,7 @@ class LlmClient:
         name: str,
         log: CallLog,
         limits: Limits | None = None,
+        ledger: Ledger | None = None,
         price: Price | None = None,
         parameters: Parameters | None = None,
         retries: int = 3,
@@ -90,19 +101,20 @@ class LlmClient:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         limits = limits or Limits()
-        if limits.usd_per_run is not None and price is None:
+        if limits.in_dollars and price is None:
             raise ProjectError(
-                f"usd_per_run is set, but the price of model '{name}' is not known",
-                fix="give its price per million tokens (0 for a local model), or limit calls or tokens instead",
+                f"a budget in dollars is set, but the price of model '{name}' is not known",
+                fix="give its price per million tokens ([llm] input_usd_per_million and output_usd_per_million, 0 for a"
+                " local model), or limit calls or tokens instead",
             )
         if retries < 0 or concurrency < 1:
             raise ProjectError(f"retries is {retries} and concurrency {concurrency}", fix="use at least 0 and 1")
-        self.name = name
-        self._model, self._log, self._price = model, log, price
+        self.name, self.model, self.budget = name, model, Budget(limits, ledger)
+        self.log, self.price = log, price
         self._parameters = parameters if parameters is not None else _parameters_of(model)
-        self._budget = Budget(limits)
         self._slots = BoundedSemaphore(concurrency)
-        self._output_reserve, self._structured, self._cache = output_reserve, structured_output, cache
+        self.output_reserve, self._structured, self._cache = output_reserve, structured_output, cache
+        self._turns = Turns()
         self._redact = Redactor.of(model)
         self._retries, self._longest_wait_s, self._sleep = retries, longest_wait_s, sleep
         self._backoff = wait_random_exponential(multiplier=0.5, max=longest_wait_s)
@@ -119,7 +131,18 @@ class LlmClient:
         self, task: str, messages: Sequence[Message], schema: dict[str, Any], *, site: CallSite, prompt: Prompt
     ) -> str:
         """The raw text of the answer; see ``rolegen_graphs.llm.Asker``."""
-        request = make_request(
+        request = self.request(task, messages, schema, site=site, prompt=prompt)
+        if not self._cache:
+            return self._send(request)
+        with self._turns.of(request.hash):
+            known = self.recall(request)
+            return self._send(request) if known is None else known
+
+    def request(
+        self, task: str, messages: Sequence[Message], schema: dict[str, Any], *, site: CallSite, prompt: Prompt
+    ) -> Request:
+        """The question as it would be sent."""
+        return make_request(
             task,
             messages,
             schema,
@@ -129,14 +152,18 @@ class LlmClient:
             parameters=self._parameters,
             structured=self._structured,
         )
-        if self._cache:
-            known = self._log.find_call(request.hash)
-            if known is not None and known.raw:
-                self._count(cached=1)
-                if known.site != site:  # a resumed decision finds its own call: that record says what was paid
-                    self._record(request, _Trail(), raw=known.raw, cached=True, cost_usd=0.0)
-                return known.raw
-        return self._send(request)
+
+    def recall(self, request: Request) -> str | None:
+        """The remembered answer of an equal request, counted and recorded as free; None if there is none."""
+        known = self.log.find_call(request.hash)
+        if known is None or not known.raw:
+            return None
+        self._count(cached=1)
+        if known.site == request.site:  # a resumed decision finds its own call: that record says what was paid
+            tell("cached", known)
+        else:
+            self.record(request, raw=known.raw, cached=True, cost_usd=0.0)
+        return known.raw
 
     def _send(self, request: Request) -> str:
         """Send with retries, record what came of it, and raise free of the provider's exception.
@@ -157,7 +184,7 @@ class LlmClient:
         try:
             reply = retrying(self._once, request, trail)
         except BudgetError as error:
-            spent = BudgetError(error.what, where=error.where, fix=error.fix)
+            spent = type(error)(error.what, where=error.where, fix=error.fix)
         except FAILURES as error:
             told, fix = self._redact.tell(error), advice(error)
 
@@ -171,11 +198,11 @@ class LlmClient:
         elif spent is not None:
             if trail.attempts:  # stopped between two attempts: the first one did happen
                 self._count(failed=1)
-                self._record(request, trail, error=spent.what)
+                self.record(request, **trail.facts, error=spent.what)
             raise spent
         else:
             self._count(failed=1)
-            self._record(request, trail, error=told)
+            self.record(request, **trail.facts, error=told)
         raise ReasonerError(
             f"model '{self.name}' gave no answer (attempts: {trail.attempts}): {told}",
             where=f"decision {request.site.decision}, round {request.site.round}, node {request.site.node}",
@@ -184,11 +211,9 @@ class LlmClient:
 
     def _once(self, request: Request, trail: _Trail) -> _Reply:
         """One request over the wire, reserved in the budget before and settled after."""
-        expected, reserve = request.expected_tokens, self._output_reserve
+        expected, reserve = request.expected_tokens, self.output_reserve
         with self._slots:
-            taken = self._budget.reserve(
-                request.site.decision, expected + reserve, self._cost(expected, reserve) or 0.0
-            )
+            taken = self.budget.reserve(request.site.decision, expected + reserve, self._cost(expected, reserve) or 0.0)
             trail.attempts += 1
             began = time.perf_counter()
             tokens_in = tokens_out = 0
@@ -197,14 +222,14 @@ class LlmClient:
                 tokens_in, tokens_out = reply.input_tokens, reply.output_tokens
             finally:
                 trail.latency_s = time.perf_counter() - began
-                self._budget.settle(taken, tokens_in + tokens_out, self._cost(tokens_in, tokens_out) or 0.0)
+                self.budget.settle(taken, tokens_in + tokens_out, self._cost(tokens_in, tokens_out) or 0.0)
         return reply
 
     def _invoke(self, request: Request) -> _Reply:
         usage: tuple[int, int] | None = None
         raw = refusal = ""
         try:
-            message = self._model.invoke(request.messages, config=request.config, **request.extra)
+            message = self.model.invoke(request.messages, config=request.config, **request.extra)
         except openai.LengthFinishReasonError as error:
             # Cut off at the token limit. What came is an answer like any other: its reader will find it wanting.
             raw = error.completion.choices[0].message.content or ""
@@ -230,9 +255,9 @@ class LlmClient:
             cost_usd=cost,
         )
         error = "" if reply.raw else f"the model refused: {reply.refusal}" if reply.refusal else "the answer is empty"
-        self._record(
+        self.record(
             request,
-            trail,
+            **trail.facts,
             raw=reply.raw,
             error=error,
             input_tokens=reply.input_tokens,
@@ -240,38 +265,40 @@ class LlmClient:
             cost_usd=cost,
         )
 
-    def _record(
+    def record(
         self,
         request: Request,
-        trail: _Trail,
         *,
         raw: str = "",
         error: str = "",
         input_tokens: int = 0,
         output_tokens: int = 0,
         cost_usd: float | None = None,
+        latency_s: float = 0.0,
+        retries: int = 0,
         cached: bool = False,
     ) -> None:
-        self._log.record_call(
-            LlmCall(
-                site=request.site,
-                request_hash=request.hash,
-                prompt=request.prompt.name,
-                prompt_version=str(request.prompt.version),
-                prompt_hash=request.prompt.sha256,
-                model=self.name,
-                messages=self._redact(request.text),
-                raw=raw,
-                error=error,
-                input_tokens=input_tokens,
-                output_tokens=output_tokens,
-                cost_usd=cost_usd,
-                latency_s=trail.latency_s,
-                retries=max(0, trail.attempts - 1),
-                cached=cached,
-                at=datetime.now(UTC),
-            )
+        """Note in the call log what became of a request."""
+        call = LlmCall(
+            site=request.site,
+            request_hash=request.hash,
+            prompt=request.prompt.name,
+            prompt_version=str(request.prompt.version),
+            prompt_hash=request.prompt.sha256,
+            model=self.name,
+            messages=self._redact(request.text),
+            raw=raw,
+            error=error,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            cost_usd=cost_usd,
+            latency_s=latency_s,
+            retries=retries,
+            cached=cached,
+            at=datetime.now(UTC),
         )
+        self.log.record_call(call)
+        tell("cached" if cached else "failed" if error else "answered", call)
 
     def _count(self, *, cost_usd: float | None = None, **more: int) -> None:
         with self._lock:
@@ -282,7 +309,7 @@ class LlmClient:
             self._usage = replace(total, **added)
 
     def _cost(self, input_tokens: int, output_tokens: int) -> float | None:
-        return None if self._price is None else self._price.cost(input_tokens, output_tokens)
+        return None if self.price is None else self.price.cost(input_tokens, output_tokens)
 
     def _worth_another(self, error: BaseException) -> bool:
         return may_pass(error) and (retry_after_s(error) or 0.0) <= self._longest_wait_s
@@ -294,9 +321,11 @@ class LlmClient:
 
 
 def _parameters_of(model: BaseChatModel) -> Parameters:
-    """The plain parameters by which a model identifies itself; objects (clients, callables) have no stable text."""
-    return {
-        name: value
-        for name, value in model._identifying_params.items()
-        if isinstance(value, str | int | float | bool | None)
-    }
+    """The parameters by which a model identifies itself; objects (clients, callables) have no stable text."""
+    found: dict[str, str | int | float | bool | None] = {}
+    for name, value in model._identifying_params.items():
+        if isinstance(value, str | int | float | bool | None):
+            found[name] = value
+        elif isinstance(value, Mapping | list | tuple):
+            found[name] = json.dumps(value, sort_keys=True, default=lambda one: type(one).__qualname__)
+    return found

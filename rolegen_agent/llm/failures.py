@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -43,20 +44,21 @@ def may_pass(error: BaseException) -> bool:
 
 
 def retry_after_s(error: BaseException) -> float | None:
-    """Seconds that the endpoint asks to wait (``Retry-After`` as seconds or date), or None if it does not say."""
-    headers = getattr(getattr(error, "response", None), "headers", None)
-    said = headers.get("retry-after") if headers is not None else None
-    if said is None:
-        return None
+    """Seconds that the endpoint asks to wait (``Retry-After`` as seconds or date, or ``retry-after-ms``), or None if it
+    does not say so in a way that can be understood."""
+    headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    for name, per_second in (("retry-after-ms", 1000), ("retry-after", 1)):
+        try:
+            seconds = float(headers.get(name, "")) / per_second
+        except ValueError:
+            continue  # not there, or not a number, then a date
+        return None if math.isnan(seconds) else max(0.0, seconds)
     try:
-        return max(0.0, float(said))
-    except ValueError:
-        pass  # not a number, then a date
-    try:
-        until = parsedate_to_datetime(said)
+        until = parsedate_to_datetime(headers.get("retry-after", ""))
     except ValueError:
         return None
-    return max(0.0, (until.astimezone(UTC) - datetime.now(UTC)).total_seconds())
+    zoned = until if until.tzinfo else until.replace(tzinfo=UTC)  # "-0000" is UTC too (RFC 5322)
+    return max(0.0, (zoned - datetime.now(UTC)).total_seconds())
 
 
 def advice(error: BaseException) -> str:

@@ -1,8 +1,20 @@
-"""What a run has used so far."""
+"""What a run has used so far: as budgets count it, and as a report tells it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What budgets count: requests that left the process (retries included), tokens in and out, US dollars."""
+
+    calls: int = 0
+    tokens: int = 0
+    usd: float = 0.0
+
+    def __add__(self, more: Spending) -> Spending:
+        return Spending(self.calls + more.calls, self.tokens + more.tokens, self.usd + more.usd)
 
 
 @dataclass(frozen=True, kw_only=True)

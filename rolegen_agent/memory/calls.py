@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Select, and_, case, func, select
+from sqlalchemy import Select, and_, case, func, or_, select
+from sqlalchemy.orm import aliased
 from sqlalchemy.sql import ColumnElement
 
 from rolegen_graphs.words import LlmCall
@@ -15,6 +18,12 @@ from . import rows
 from .models import ArtefactRow, BegunRow, DecisionRow, LlmCallRow, PromptRow
 from .records import Artefact, PromptText, Usage
 from .store import Store, columns, now
+
+OUTSTANDING = "outstanding: written to a nearline batch, no answer read yet"
+"""``error`` of a call that was exported and is not answered; its tokens and cost are estimates"""
+
+
+_TOKENS = ("input_tokens", "output_tokens")
 
 
 class CallStore(Store):
@@ -38,6 +47,25 @@ class CallStore(Store):
             found = connection.execute(query).mappings().one_or_none()
         return None if found is None else rows.to_call(found)
 
+    def find_request(self, request_hash: str) -> tuple[LlmCall, str] | None:
+        """The call with that hash and the run it was made for (empty if unknown); None if there is none.
+
+        An answered call is preferred, then one that a nearline batch is to answer, then the latest that failed.
+        """
+        run = func.coalesce(DecisionRow.run, BegunRow.run, "").label("run")
+        rank = case((LlmCallRow.error == "", 0), (LlmCallRow.error == OUTSTANDING, 1), else_=2)
+        query = (
+            select(*columns(LlmCallRow), run)
+            .outerjoin(DecisionRow, DecisionRow.decision == LlmCallRow.decision)
+            .outerjoin(BegunRow, BegunRow.decision == LlmCallRow.decision)
+            .where(LlmCallRow.request_hash == request_hash)
+            .order_by(rank, LlmCallRow.at.desc(), LlmCallRow.decision, LlmCallRow.round, LlmCallRow.node)
+            .limit(1)
+        )
+        with self._read() as connection:
+            found = connection.execute(query).mappings().one_or_none()
+        return None if found is None else (rows.to_call(found), found["run"])
+
     def calls(self, *, decision: str | None = None, run: str | None = None) -> tuple[LlmCall, ...]:
         """The calls of one decision, of one run (unfinished decisions included), or all; oldest first."""
         query = _of_calls(select(*columns(LlmCallRow)), run)
@@ -47,17 +75,59 @@ class CallStore(Store):
         with self._read() as connection:
             return tuple(rows.to_call(row) for row in connection.execute(query.order_by(*order)).mappings())
 
+    def calls_of_finished(
+        self, model: str, prompt_hashes: Collection[str], *, limit: int
+    ) -> tuple[tuple[LlmCall, ...], ...]:
+        """The calls of the ``limit`` latest recorded decisions that asked ``model`` with one of the prompts, grouped by
+        decision, as if nothing had been known before their run: a call that repeats one of another run comes with the
+        tokens of that one, and a call that repeats one of its own run is left out."""
+        asked = (
+            select(LlmCallRow.decision)
+            .join(DecisionRow, DecisionRow.decision == LlmCallRow.decision)
+            .where(LlmCallRow.model == model, LlmCallRow.prompt_hash.in_(prompt_hashes))
+            .group_by(LlmCallRow.decision)
+            .order_by(func.max(DecisionRow.recorded_at).desc(), LlmCallRow.decision)
+            .limit(limit)
+        )
+        first, first_of = aliased(LlmCallRow), aliased(DecisionRow)
+        paid = (
+            select(first.request_hash, first_of.run, *(getattr(first, name) for name in _TOKENS))
+            .join(first_of, first_of.decision == first.decision)
+            .where(first.cached.is_(False), first.error == "")
+            .subquery()
+        )
+        repeats = LlmCallRow.cached.is_(True)
+        tokens = [case((repeats, paid.c[name]), else_=getattr(LlmCallRow, name)).label(name) for name in _TOKENS]
+        query = (
+            select(*columns(LlmCallRow, without=_TOKENS), *tokens)
+            .join(DecisionRow, DecisionRow.decision == LlmCallRow.decision)
+            .outerjoin(paid, and_(repeats, paid.c.request_hash == LlmCallRow.request_hash))
+            .where(
+                LlmCallRow.decision.in_(asked),
+                LlmCallRow.model == model,
+                LlmCallRow.prompt_hash.in_(prompt_hashes),
+                LlmCallRow.error != OUTSTANDING,
+                or_(~repeats, paid.c.run != DecisionRow.run),
+            )
+            .order_by(LlmCallRow.decision, LlmCallRow.at)
+        )
+        with self._read() as connection:
+            found = [rows.to_call(row) for row in connection.execute(query).mappings()]
+        return tuple(tuple(calls) for _, calls in groupby(found, key=lambda call: call.site.decision))
+
     def usage(self, run: str | None = None) -> Usage:
         """Totals over the calls of one run (unfinished decisions included), or of all runs."""
-        sent = LlmCallRow.cached.is_(False)
+        out = LlmCallRow.error == OUTSTANDING  # its numbers are what was reserved for it
+        sent = and_(LlmCallRow.cached.is_(False), ~out)
 
         def total(*conditions: ColumnElement[bool]) -> Any:
             return func.coalesce(func.sum(case((and_(*conditions), 1), else_=0)), 0)
 
         query = select(
-            func.count().label("calls"),
+            total(~out).label("calls"),
             total(LlmCallRow.cached.is_(True)).label("cached"),
-            total(LlmCallRow.error != "").label("failed"),
+            total(LlmCallRow.error != "", ~out).label("failed"),
+            total(out).label("outstanding"),
             func.coalesce(func.sum(case((sent, LlmCallRow.input_tokens), else_=0)), 0).label("input_tokens"),
             func.coalesce(func.sum(case((sent, LlmCallRow.output_tokens), else_=0)), 0).label("output_tokens"),
             func.coalesce(func.sum(case((sent, LlmCallRow.cost_usd), else_=0.0)), 0.0).label("cost_usd"),

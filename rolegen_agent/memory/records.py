@@ -35,11 +35,13 @@ class RunSummary(Record):
 
 class Usage(Record):
     """Totals over LLM calls. ``cached`` calls left no process and cost nothing; ``cost_usd`` is the sum of the known
-    costs, and ``unpriced`` counts the paid calls whose cost is unknown."""
+    costs, and ``unpriced`` counts the paid calls whose cost is unknown. ``outstanding`` calls stand in a nearline batch and
+    are in no other sum."""
 
     calls: int = 0
     cached: int = 0
     failed: int = 0
+    outstanding: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     cost_usd: float = 0.0

@@ -33,8 +33,10 @@ from .models import (
     RoundRow,
     SlateItemRow,
     SlateRow,
+    SpendingRow,
 )
 from .slates import SlateStore
+from .spending import SpendingStore
 from .store import DEFAULT_HORIZON_DAYS
 
 
@@ -48,7 +50,7 @@ def open_memory(url: str | Path, *, upgrade: bool = False, horizon_days: float =
     return Memory(url, upgrade=upgrade, horizon_days=horizon_days)
 
 
-class Memory(DecisionStore, SlateStore, FeedbackStore, CallStore):
+class Memory(DecisionStore, SlateStore, FeedbackStore, CallStore, SpendingStore):
     """See the module's text. Close it, or use it as a context manager; it may be shared between threads.
 
     It is both the ``Memory`` and the ``CallLog`` port of ``rolegen_graphs``.
@@ -66,7 +68,7 @@ class Memory(DecisionStore, SlateStore, FeedbackStore, CallStore):
         # Children first and by hand: a cascade would not say how many rows went.
         children = [part.row for part in reversed(rows.PARTS)] + [RoundRow, LessonUseRow, SlateItemRow, SlateRow]
         with self._write() as connection:
-            for row in (*children, OutcomeRow, LlmCallRow):
+            for row in (*children, OutcomeRow, LlmCallRow, SpendingRow):
                 table: Any = row
                 gone = connection.execute(delete(table).where(table.decision.in_(own)))
                 deleted[table.__tablename__] = gone.rowcount

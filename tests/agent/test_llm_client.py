@@ -18,6 +18,7 @@ from typing import Any, TypedDict
 import pytest
 from langgraph.graph import END, START, StateGraph
 from pytest_httpserver import HTTPServer
+from werkzeug import Response
 
 from rolegen_agent.llm import Limits, LlmClient, Price, chat_model
 from rolegen_agent.memory import Memory, open_memory
@@ -227,10 +228,47 @@ def test_a_timeout_is_a_failure_like_any_other(connect: Connect) -> None:
         read(client)
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_an_answer_that_only_drips_is_given_up(connect: Connect, streaming: bool) -> None:
+    """A blank now and then keeps a connection open for minutes; the time limit is for the whole answer."""
+
+    def put(client: LlmClient) -> str:
+        if not streaming:
+            return ask(client)
+        graph = StateGraph(Answered)
+        graph.add_node("reason", lambda state: {"raw": ask(client)})
+        graph.add_edge(START, "reason")
+        return [
+            str(part["raw"])
+            for kind, part in graph.compile().stream({"raw": ""}, stream_mode=["messages", "values"])
+            if kind == "values"
+        ][-1]
+
+    server, client = connect("dripping", "good", server={"delay_s": 30.0}, timeout_s=0.5, retries=1, cache=False)
+    assert put(client)
+    assert [asked.mode for asked in server.chats] == ["dripping", "good"]
+    server, client = connect("dripping", server={"delay_s": 30.0}, timeout_s=0.3, retries=0, cache=False)
+    with pytest.raises(ReasonerError, match=r"attempts: 1.*(?i:time)"):
+        put(client)
+    server, client = connect("dripping", server={"delay_s": 0.3}, timeout_s=20.0, retries=0, cache=False)
+    assert put(client), "blanks do no harm in time"
+
+
 def test_retry_after_is_honoured(connect: Connect) -> None:
     waits: list[float] = []
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=40), usegmt=True)
-    for header, low, high in (("7", 7.0, 7.0), ("0.25", 0.25, 0.25), (date, 30.0, 40.0), ("soon", 0.0, 1.0)):
+    undated = date.replace("GMT", "-0000")  # the same instant, in the way of mails
+    passed = "Wed, 21 Oct 2015 07:28:00 GMT"
+    for header, low, high in (
+        ("7", 7.0, 7.0),
+        ("0.25", 0.25, 0.25),
+        ("-3", 0.0, 0.0),
+        (date, 30.0, 40.0),
+        (undated, 30.0, 40.0),
+        (passed, 0.0, 0.0),
+        ("soon", 0.0, 1.0),
+        ("nan", 0.0, 1.0),
+    ):
         server, client = connect(
             "rate_limited", "good", server={"retry_after": header}, sleep=waits.append, cache=False
         )
@@ -238,12 +276,37 @@ def test_retry_after_is_honoured(connect: Connect) -> None:
         assert low <= waits[-1] <= high and len(server.chats) == 2
 
 
-def test_an_endpoint_that_asks_for_too_long_a_pause_gets_no_second_request(connect: Connect) -> None:
+def test_retry_after_is_honoured_in_milliseconds_and_from_an_overloaded_server(
+    httpserver: HTTPServer, memory: Memory
+) -> None:
     waits: list[float] = []
-    server, client = connect("rate_limited", server={"retry_after": "3600"}, sleep=waits.append, longest_wait_s=60)
+    for status, headers in ((429, {"retry-after-ms": "1500", "Retry-After": "2"}), (503, {"Retry-After": "4"})):
+        busy = Response("{}", status, headers, content_type="application/json")
+        httpserver.expect_oneshot_request("/v1/chat/completions").respond_with_response(busy)
+    message = {"choices": [{"message": {"role": "assistant", "content": "ok"}, "finish_reason": "stop"}]}
+    httpserver.expect_request("/v1/chat/completions").respond_with_json(message)
+    model = chat_model("m", base_url=httpserver.url_for("/v1"))
+    assert ask(LlmClient(model, name="m", log=memory, sleep=waits.append)) == "ok"
+    assert waits == [1.5, 4.0]
+
+
+@pytest.mark.parametrize(
+    "asked_for", ["3600", "inf", format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True)]
+)
+def test_an_endpoint_that_asks_for_too_long_a_pause_gets_no_second_request(connect: Connect, asked_for: str) -> None:
+    waits: list[float] = []
+    server, client = connect("rate_limited", server={"retry_after": asked_for}, sleep=waits.append, longest_wait_s=60)
     with pytest.raises(ReasonerError, match="attempts: 1"):
         ask(client)
     assert waits == [] and len(server.chats) == 1
+
+
+def test_without_a_word_of_the_endpoint_pauses_grow_and_stay_bounded(connect: Connect) -> None:
+    waits: list[float] = []
+    _, client = connect("server_error", sleep=waits.append, retries=12, longest_wait_s=3.0)
+    with pytest.raises(ReasonerError, match="attempts: 13"):
+        ask(client)
+    assert len(waits) == 12 and all(0 <= wait <= 3.0 for wait in waits) and len(set(waits)) > 6
 
 
 def test_an_unreachable_endpoint_is_an_error(memory: Memory) -> None:
@@ -275,6 +338,24 @@ def test_a_repair_is_repeatable_from_memory_too(connect: Connect) -> None:
     assert len(server.chats) == 2 and client.usage.cached == 2
 
 
+def test_further_fields_reach_the_endpoint_and_are_part_of_the_question(connect: Connect, memory: Memory) -> None:
+    server, _ = connect()
+    for effort in ("low", "high", "low"):
+        model = chat_model(
+            "scripted",
+            base_url=server.url,
+            temperature=None,
+            max_output_tokens=700,
+            seed=3,
+            extra_body={"reasoning_effort": effort, "chat_template_kwargs": {"enable_thinking": False}},
+        )
+        ask(LlmClient(model, name="scripted", log=memory))
+    first, second = (asked.body for asked in server.chats)
+    assert (first["reasoning_effort"], second["reasoning_effort"]) == ("low", "high")
+    assert first["chat_template_kwargs"] == {"enable_thinking": False}
+    assert (first["seed"], first["max_completion_tokens"]) == (3, 700) and "temperature" not in first
+
+
 def test_another_model_parameter_schema_or_text_is_another_question(connect: Connect, memory: Memory) -> None:
     server, _ = connect(server={"models": ["a", "b"]})
     for model, temperature, structured, text in (
@@ -293,6 +374,32 @@ def test_another_model_parameter_schema_or_text_is_another_question(connect: Con
     assert formats == ["json_schema"] * 3 + ["json_object", None, "json_schema"]
 
 
+def test_equal_questions_at_the_same_time_are_one_request(connect: Connect, memory: Memory) -> None:
+    server, client = connect(
+        "slow", server={"delay_s": 0.2}, price=Price(input_per_million=1.0, output_per_million=1.0)
+    )
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda number: ask(client, site(f"d{number}")), range(6)))
+    assert len(server.chats) == 1 and len(set(answers)) == 1
+    assert (client.usage.answered, client.usage.cached, client.usage.requests) == (1, 5, 1)
+    assert sorted(call.cached for call in memory.calls()) == [False] + [True] * 5
+    assert sum(call.cost_usd or 0 for call in memory.calls()) == client.usage.cost_usd
+
+
+def test_of_equal_questions_the_next_one_is_sent_when_the_first_one_fails(connect: Connect) -> None:
+    server, client = connect("server_error", "good", retries=0)
+
+    def one(number: int) -> str:
+        try:
+            return ask(client, site(f"d{number}"))
+        except ReasonerError as error:
+            return error.what
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(one, range(4)))
+    assert len(server.chats) == 2 and sum("gave no answer" in answer for answer in answers) == 1
+
+
 def test_the_cache_can_be_left_out(connect: Connect) -> None:
     server, client = connect(cache=False)
     ask(client)
@@ -308,6 +415,7 @@ def test_the_cache_can_be_left_out(connect: Connect) -> None:
         (Limits(calls_per_decision=1), 1),
         (Limits(tokens_per_run=4000), 1),
         (Limits(tokens_per_decision=4000), 1),
+        (Limits(usd_per_decision=0.004), 1),
         (Limits(usd_per_run=0.004), 1),
     ],
 )
@@ -325,7 +433,7 @@ def test_a_budget_stops_before_the_call_that_would_exceed_it(
     assert "evidence reasoner" in str(caught.value)
     if asked:
         ask(client, text=f"0 {text}")  # what is remembered stays free
-    if limits.calls_per_decision or limits.tokens_per_decision:
+    if limits.calls_per_decision or limits.tokens_per_decision or limits.usd_per_decision:
         ask(client, site("d2"), text=f"last {text}")
 
 
@@ -437,12 +545,28 @@ def test_without_a_schema_aware_endpoint_the_prompt_alone_suffices(connect: Conn
 
 
 def test_hosted_model_names_stay_on_chat_completions(connect: Connect, memory: Memory) -> None:
-    names = ["gpt-5-pro", "openai/gpt-5-codex", "o1-pro", "codex-mini-latest", "anthropic/claude", "llama3.2:3b"]
+    names = [
+        "gpt-5",
+        "gpt-5-pro",
+        "openai/gpt-5-codex",
+        "openai/gpt-oss-120b",
+        "o1-pro",
+        "o3-mini",
+        "openai/o3-deep-research",
+        "codex-mini-latest",
+        "computer-use-preview",
+        "anthropic/claude-sonnet-4",
+        "models/gemini-2.5-flash",
+        "azure/gpt-4.1",
+        "llama3.2:3b",
+    ]
     server, _ = connect(server={"models": names})
     for name in names:
         client = LlmClient(chat_model(name, base_url=server.url, api_key=KEY), name=name, log=memory)
         assert len(read(client).labels) == 6
     assert [asked.body["model"] for asked in server.chats] == names
+    assert {asked.path for asked in server.asked} == {"/v1/chat/completions"}
+    assert all(asked.body["response_format"]["type"] == "json_schema" for asked in server.chats)
 
 
 def test_twenty_customers_with_every_question(connect: Connect, memory: Memory) -> None:

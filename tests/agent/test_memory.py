@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine
 
 from rolegen_agent.memory import Memory, decision_id, open_memory
+from rolegen_agent.memory.calls import OUTSTANDING
 from rolegen_agent.memory.models import Base
 from rolegen_errors import FutureError, InputError, MemoryStoreError
 from rolegen_graphs.ports import CallLog
@@ -426,6 +427,42 @@ def test_usage_counts_unfinished_decisions_and_unknown_prices(memory: Memory) ->
     assert memory.usage("nothing").calls == 0
     assert len(memory.calls(run="demo")) == 5
     assert memory.unattributed_calls() == 1
+
+
+def test_calls_of_a_nearline_batch_are_found_with_their_run_and_counted_apart(memory: Memory) -> None:
+    begun = memory.begin("demo", "1", AT)
+    assert memory.find_request("h1") is None
+    memory.record_call(make_call("elsewhere", error="refused", at=AT + DAY))
+    memory.record_call(waiting := make_call(begun, error=OUTSTANDING))
+    assert memory.find_request("h1") == (waiting, "demo"), "before one that failed later"
+    assert memory.find_call("h1") is None, "it answers nobody yet"
+    usage = memory.usage("demo")
+    assert (usage.outstanding, usage.calls, usage.failed, usage.input_tokens, usage.cost_usd) == (1, 0, 0, 0, 0.0)
+    memory.record_call(answered := make_call(begun, raw='{"x": 1}'))
+    assert memory.find_request("h1") == (answered, "demo") and memory.find_call("h1") == answered
+    assert memory.usage("demo").outstanding == 0
+    memory.record(make_decision("1"))
+    assert memory.find_request("h1") == (answered, "demo"), "recorded decisions name the run too"
+
+
+def test_what_earlier_decisions_asked_is_told_as_if_nothing_had_been_known(memory: Memory) -> None:
+    first, second, other = make_decision("1"), make_decision("2"), make_decision("1", run="other")
+    for decision in (first, second, other):
+        memory.record(decision)
+    memory.record_call(make_call(first.decision))
+    memory.record_call(make_call(first.decision, request_hash="h2", prompt_hash="old"))
+    memory.record_call(make_call(first.decision, request_hash="h3", model="another"))
+    # A question of the same run that was answered by the one before, and one that another run had paid.
+    memory.record_call(make_call(second.decision, cached=True, input_tokens=0, output_tokens=0))
+    memory.record_call(make_call(second.decision, request_hash="h4"))
+    memory.record_call(make_call(other.decision, cached=True, input_tokens=0, output_tokens=0))
+    memory.record_call(make_call(memory.begin("demo", "3", AT), request_hash="h5"))
+    found = {calls[0].site.decision: calls for calls in memory.calls_of_finished("m", {"abc"}, limit=10)}
+    hashes = {decision: [call.request_hash for call in calls] for decision, calls in found.items()}
+    assert hashes == {first.decision: ["h1"], second.decision: ["h4"], other.decision: ["h1"]}
+    assert all((call.input_tokens, call.output_tokens) == (100, 20) for calls in found.values() for call in calls)
+    assert len(memory.calls_of_finished("m", {"abc"}, limit=1)) == 1
+    assert memory.calls_of_finished("m", set(), limit=10) == ()
 
 
 def test_begun_decisions_are_counted_until_they_are_recorded(memory: Memory) -> None:

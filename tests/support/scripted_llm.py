@@ -40,6 +40,7 @@ Mode = Literal[
     "no_usage",  # a good answer without usage numbers
     "cut",  # the connection is closed in the middle of the answer
     "slow",  # answers after ``delay_s``
+    "dripping",  # the same, with a blank now and then to keep the connection open
     "unauthorised",  # 401 that quotes the key
     "bad_then_good",  # malformed until it is shown its error
 ]
@@ -78,7 +79,7 @@ class ScriptedLlm:
         models: what ``/v1/models`` lists; None: the server has no such list (404).
         api_key: the key it wants; None: any.
         retry_after: value of the header of a 429; None: no header.
-        delay_s: pause of mode ``slow``.
+        delay_s: pause of modes ``slow`` and ``dripping``.
         port: 0 takes a free one.
     """
 
@@ -231,11 +232,17 @@ class _Handler(BaseHTTPRequestHandler):
         head = {"id": "scripted-1", "created": int(time.time()), "model": asked.body["model"]}
         if asked.body.get("stream"):
             pieces = _stream(head, text, refusal, finish, None if mode == "no_usage" else usage)
+            if mode == "dripping":
+                self._drip("".join(pieces), ": keep-alive\n\n", "text/event-stream")
+                return
             self._send_stream(pieces, cut=mode == "cut")
             return
         message = {"role": "assistant", "content": None if refusal else text, "refusal": refusal}
         choice = {"index": 0, "message": message, "finish_reason": finish, "logprobs": None}
         whole = {**head, "object": "chat.completion", "choices": [choice]}
+        if mode == "dripping":
+            self._drip(json.dumps({**whole, "usage": usage}))
+            return
         self._send(200, whole if mode == "no_usage" else {**whole, "usage": usage}, cut=mode == "cut")
 
     def _send(self, status: int, body: object, headers: dict[str, str] | None = None, *, cut: bool = False) -> None:
@@ -255,6 +262,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self._write(data)
+
+    def _drip(self, last: str, drop: str = " ", content_type: str = "application/json") -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        end = time.monotonic() + self.server_script.delay_s
+        while time.monotonic() < end and not self.close_connection and not self.server_script.stopping.wait(0.05):
+            self._write(f"{len(drop):x}\r\n{drop}\r\n".encode())
+        self._write(f"{len(last.encode()):x}\r\n".encode() + last.encode() + b"\r\n0\r\n\r\n")
 
     def _send_stream(self, pieces: Iterator[str], *, cut: bool) -> None:
         self.send_response(200)
