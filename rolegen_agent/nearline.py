@@ -105,7 +105,7 @@ def export_batch(
     )
     draft = file.with_name(f"{file.name}.part")
     file.parent.mkdir(parents=True, exist_ok=True)
-    with draft.open("w", encoding="utf-8", errors="surrogatepass", newline="\n") as target:
+    with draft.open("w", encoding="ascii", newline="\n") as target:
         target.writelines(f"{line}\n" for line in collector.lines.values())
     draft.replace(file)
     return ExportReport(

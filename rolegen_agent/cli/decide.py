@@ -19,10 +19,7 @@ from ..processes import awaken_in_processes
 from ..report.words import reasoner_words
 from .forecast import show_forecast
 from .options import AtOption, JsonOption, ProjectOption
-from .show import as_json, bars, err, out, stop_on_interrupt
-
-BUDGET_MET = 3
-"""exit code of a run that stopped at a limit of its budget"""
+from .show import BUDGET_MET, as_json, bars, err, out, stop_on_interrupt
 
 
 def awaken(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.table import Table
 
-from ..forecast import Estimate, Forecast, LimitForecast
+if TYPE_CHECKING:
+    from ..forecast import Estimate, Forecast, LimitForecast
 
 
 def show_forecast(forecast: Forecast, console: Console) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
 from ..facade import RoleGen
 from .options import AtOption, JsonOption, ProjectOption
-from .show import as_json, bars, err, out, stop_on_interrupt
+from .show import BUDGET_MET, as_json, bars, err, out, stop_on_interrupt
+
+if TYPE_CHECKING:
+    from ..nearline import ExportReport  # which loads the model's client: not for every command
 
 
 def export_batch(
@@ -36,12 +39,18 @@ def export_batch(
             report = shop.export_batch(chosen[: limit or len(chosen)], at, file, progress=progress, stop=stop)
     if json:
         as_json(asdict(report))
-        return
+    else:
+        _show(report)
+    if report.budget_met and not report.requests:
+        raise typer.Exit(BUDGET_MET)
+
+
+def _show(report: ExportReport) -> None:
     out.print(Text(f"run {report.run}"))
     out.print(f"decisions: {report.decided:,} now, {report.earlier:,} earlier, {report.left:,} left")
     if report.fallbacks:
         out.print(f"stand-ins: {report.fallbacks:,} decisions in which the evidence reasoner answered too")
-    out.print(Text(f"requests: {report.requests:,} in {file}"), soft_wrap=True)
+    out.print(Text(f"requests: {report.requests:,} in {report.file}"), soft_wrap=True)
     if report.budget_met:
         err.print(f"no more requests: {report.budget_met}", style="bold", markup=False, soft_wrap=True)
     if report.requests:

@@ -15,6 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
+BUDGET_MET = 3
+"""exit code of a run that stopped at a limit of its LLM budget"""
 
 
 class Bars:

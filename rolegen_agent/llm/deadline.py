@@ -3,6 +3,7 @@ blank now and then to keep the connection open (several do when they are busy) w
 
 from __future__ import annotations
 
+import atexit
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -26,7 +27,9 @@ def http_client(timeout_s: float) -> httpx2.Client:
         if isinstance(response.stream, httpx2.SyncByteStream):
             response.stream = _Bounded(response.stream, end, response.request)
 
-    return openai.DefaultHttpxClient(event_hooks={"request": [begin], "response": [bound]})
+    client = openai.DefaultHttpxClient(event_hooks={"request": [begin], "response": [bound]})
+    atexit.register(client.close)
+    return client
 
 
 class _Bounded(httpx2.SyncByteStream):

@@ -77,10 +77,8 @@ class Collector:
         failures = 0 if before is None or not before.error.startswith(_FAILED) else before.retries + 1
         if before is not None and failures >= self._attempts:
             raise ReasonerError(f"{before.error} (batches: {failures})")
-        line = json.dumps(
-            {"custom_id": request.hash, "method": "POST", "url": URL, "body": self.body(request)}, ensure_ascii=False
-        )
-        self._size += len(line.encode("utf-8", "surrogatepass")) + 1
+        line = json.dumps({"custom_id": request.hash, "method": "POST", "url": URL, "body": self.body(request)})
+        self._size += len(line) + 1  # ASCII, whatever stands in the prompts
         if len(self.lines) >= MOST_LINES or self._size > MOST_BYTES:
             raise RunPausedError(
                 f"the file is full: {len(self.lines):,} requests",

@@ -206,5 +206,8 @@ def test_the_commands(project: Path, line: Line, monkeypatch: pytest.MonkeyPatch
     assert "2 answers, 0 errors, 0 known before, 0 bad" in read.stdout and "cost: unknown" in read.stdout
     report = json.loads(line(*export, "--json").stdout)
     assert (report["requests"], report["waiting"]) == (2, 2)
+    monkeypatch.setenv("ROLEGEN_BUDGET__CALLS_PER_RUN", "0")
+    spent = line(*export, "--user", users_at(project, 3)[2], "--model", "another")
+    assert spent.returncode == 3 and "no more requests: the LLM budget calls_per_run = 0 is spent" in spent.stderr
     missing = line("batch", "import", "nothing.jsonl", "--project", "shop")
     assert missing.returncode == 1 and "it cannot be read: No such file" in missing.stderr
