@@ -99,7 +99,15 @@ class ReasonerSettings(Section):
     think: Literal["always", "uncertain"] = Field(
         "always", description='"always" reasons for everybody; "uncertain" only where the backbone is not sure'
     )
-    max_events: int = Field(60, ge=1, description="events of a trajectory that are shown to the reasoner")
+    max_events: int = Field(
+        60, ge=1, description="events of a history that the reasoner gets one by one, the rest folded"
+    )
+    trajectory_tokens: int = Field(
+        3000,
+        ge=200,
+        le=60_000,
+        description="most tokens of a history in a prompt, estimated; what does not fit is folded",
+    )
 
 
 class LlmSettings(Section):

@@ -29,7 +29,7 @@ def story(decision: Decision, outcome: Outcome | None, titles: Mapping[str, str]
     last, trajectory = decision.rounds[-1], decision.observation.trajectory
     bought = set(outcome.items) if outcome else set()
     parts: list[RenderableType] = [
-        Text(trajectory.dormant_because, style="italic"),
+        Text(bounded(trajectory.dormant_because, 200), style="italic"),
         Text(f"{trajectory.total_events} events on {trajectory.orders} order days before {decision.at.date()}"),
         _heading("What the items did, as far as the log tells"),
         *(_label(label, decision) for label in _telling(last.reading.labels)),
@@ -40,7 +40,7 @@ def story(decision: Decision, outcome: Outcome | None, titles: Mapping[str, str]
         _slate(decision, bought),
         _heading("What they really did"),
         _outcome(outcome, titles),
-        Text(f"answered by {reasoner_words(decision.reasoner)}", style="dim"),
+        Text(f"answered by {bounded(reasoner_words(decision.reasoner), 120)}", style="dim"),
     ]
     return Panel(Group(*parts), title=Text(f"customer {bounded(decision.user, 40)}", style="bold"), title_align="left")
 
@@ -69,7 +69,7 @@ def _spec(spec: ItemSpec) -> str:
     price = ""
     if spec.price_low is not None and spec.price_high is not None:
         price = f" at {spec.price_low:.2f}-{spec.price_high:.2f}"
-    return f"{spec.role}: {bounded(spec.text, 50) or spec.category or 'any item'}{price}"
+    return f"{spec.role}: {bounded(spec.text or spec.category or 'any item', 50)}{price}"
 
 
 def _path(path: Path, decision: Decision, effect: Effect | None) -> Text:

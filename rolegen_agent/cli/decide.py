@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ from rolegen_errors import ProjectError
 
 from ..facade import RoleGen
 from ..processes import awaken_in_processes
+from ..report.text import bounded
 from ..report.words import reasoner_words
 from .options import AtOption, JsonOption, ProjectOption
 from .show import as_json, bars, err, out, stop_on_interrupt
@@ -66,7 +68,7 @@ def awaken(
         table.add_row("time", f"{report.seconds:.1f} s")
         out.print(table)
         if chosen:
-            out.print(f"next: rolegen explain {chosen[0]}", markup=False, soft_wrap=True)
+            out.print(f"next: rolegen explain {quote(bounded(chosen[0], 80))}", markup=False, soft_wrap=True)
     if report.stopped:
         err.print("stopped; the same command goes on from here", style="bold")
         raise typer.Exit(130)
@@ -115,7 +117,7 @@ def erase(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Remove everything the loop memory holds about one person."""
-    if not yes and not Confirm.ask(f"erase all decisions and calls of {user}?", console=err):
+    if not yes and not Confirm.ask(f"erase all decisions and calls of {bounded(user, 80)}?", console=err):
         raise typer.Exit(1)
     with RoleGen.open(project) as shop:
         counts = shop.memory.erase(user)
