@@ -39,7 +39,7 @@ LINES: Mapping[str, re.Pattern[str]] = {
         "paths": rf"path \d+: (?:insert|replace|remove)(?: of event \[\d+\])?: .*|  \d\. {_SPEC} \| [^|]*"
         r"|  change of conversion: (?:[+-][\d.]+ \[[+-][\d.]+, [+-][\d.]+\]|not measured)",
         "rejected": rf"\d+\. {_SPEC} \| rejected: [^|]*",
-        "problems": r"- .+",
+        "problems": r"- .+|not (?:valid|usable) JSON: .+",
     }.items()
 }
 """what each line of a block may look like: a text that forges a record or breaks one in two fails here"""
