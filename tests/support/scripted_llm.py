@@ -221,7 +221,9 @@ class _Handler(BaseHTTPRequestHandler):
         if mode == "bad_then_good":
             mode = "good" if asked.repairing else "malformed"
         own = self.server_script.answers
-        good = own(asked.body) if own else json.dumps(answer(asked.body, facts=mode != "wrong_facts"), ensure_ascii=False)
+        good = (
+            own(asked.body) if own else json.dumps(answer(asked.body, facts=mode != "wrong_facts"), ensure_ascii=False)
+        )
         text = {
             "malformed": good[: len(good) // 2],
             "truncated": good[: len(good) // 2],

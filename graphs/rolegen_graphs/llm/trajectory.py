@@ -26,7 +26,8 @@ Statistics = Callable[[Observation], Mapping[int, Sequence[tuple[Role, Statistic
 _PER_EVENT = 2
 """statistics shown beside one event"""
 _RANK: dict[Behaviour, int] = {"order": 1, "refund": 1, "cart": 2, "view": 3, "expose": 4}
-_TOP_CATEGORIES = 5
+_TOP_CATEGORIES = (5, 2, 0)
+"""kinds of folded events that are told apart, and how many are when a single event and they do not fit the budget"""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,15 @@ def render_trajectory(
 
     At least one event is shown whatever the budget, since without any there is nothing to reason about.
     """
-    drawing = _Drawing(trajectory, statistics or {})
+    for kinds in _TOP_CATEGORIES:
+        drawn = _largest(_Drawing(trajectory, statistics or {}, kinds), trajectory, tokens)
+        if estimate_tokens(drawn.text) <= tokens:
+            break
+    return drawn
+
+
+def _largest(drawing: _Drawing, trajectory: Trajectory, tokens: int) -> RenderedTrajectory:
+    """The drawing with the largest number of shown events that fits, but with one at least."""
     last = len(trajectory.events) - 1
     by_worth = sorted(
         range(len(trajectory.events)),
@@ -84,20 +93,22 @@ class _Folded:
         self.visits += visits
         self.counts.update(counts)
 
-    def lines(self) -> list[str]:
+    def lines(self, kinds: int) -> list[str]:
         if self.first is None or self.last is None:
             return []
         first, last = f"{self.first:%Y-%m-%d}", f"{self.last:%Y-%m-%d}"
         span = first if first == last else f"{first} to {last}"
         visits = f", {self.visits} visits" if self.visits > 1 else ""
-        return [f"{span}{visits}: {self.counts.total()} events: {_by_category(self.counts)}"]
+        return [f"{span}{visits}: {self.counts.total()} events: {_by_category(self.counts, kinds)}"]
 
 
 class _Drawing:
     """One trajectory, taken apart once and drawn with any choice of shown events."""
 
-    def __init__(self, trajectory: Trajectory, known: Mapping[int, Sequence[tuple[Role, Statistic]]]) -> None:
-        self._trajectory, self._known = trajectory, known
+    def __init__(
+        self, trajectory: Trajectory, known: Mapping[int, Sequence[tuple[Role, Statistic]]], kinds: int
+    ) -> None:
+        self._trajectory, self._known, self._kinds = trajectory, known, kinds
         self.evidence = frozenset(
             i for i, event in enumerate(trajectory.events) if carries_evidence(known.get(event.event, ()))
         )
@@ -114,11 +125,11 @@ class _Drawing:
             if not visible:
                 folded.add(self._event(part[0]).at, self._event(part[-1]).at, 1, rest)
                 continue
-            lines += [*folded.lines(), self._visit(self._event(part[0]).at), *map(self._line, visible)]
+            lines += [*folded.lines(self._kinds), self._visit(self._event(part[0]).at), *map(self._line, visible)]
             folded = _Folded()
             if rest:
-                lines.append(f"  and {rest.total()} more: {_by_category(rest)}")
-        return "\n".join([*lines, *folded.lines()])
+                lines.append(f"  and {rest.total()} more: {_by_category(rest, self._kinds)}")
+        return "\n".join([*lines, *folded.lines(self._kinds)])
 
     @cached_property
     def _parts(self) -> list[list[int] | Fold]:
@@ -181,8 +192,10 @@ def statistic_text(one: Statistic) -> str:
     )
 
 
-def _by_category(counts: Counter[tuple[Behaviour, str]]) -> str:
-    top = counts.most_common(_TOP_CATEGORIES)
+def _by_category(counts: Counter[tuple[Behaviour, str]], kinds: int) -> str:
+    if not kinds:
+        return "of any kind"
+    top = counts.most_common(kinds)
     told = [f"{number} {behaviour} in {inline(category) or 'no category'}" for (behaviour, category), number in top]
     rest = counts.total() - sum(number for _, number in top)
     return ", ".join([*told, f"{rest} elsewhere"] if rest else told)
