@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from rolegen_agent.facade import RoleGen
+from rolegen_errors import ProjectError
 from tests.support.scripted_llm import Mode, ScriptedLlm
 from tests.support.shop import AT, users_at
 
@@ -51,7 +52,7 @@ def test_a_repaired_answer_is_the_models_own(shop: RoleGen) -> None:
         }
         with RoleGen.open(shop.project.root, overrides=overrides) as asking:
             decision = asking.decide(user, AT)
-            calls = asking.memory.calls(decision.decision)
+            calls = asking.memory.calls(decision=decision.decision)
     assert decision.reasoner == "llm:scripted" and not any(answer.why for answer in decision.rounds[0].answers)
     turns = [one.repairing for one in server.chats]
     assert turns == [False, True] * (len(turns) // 2) and len(turns) >= 4
@@ -60,22 +61,10 @@ def test_a_repaired_answer_is_the_models_own(shop: RoleGen) -> None:
         assert second.body["messages"][:-2] == first.body["messages"], "the question stands as it was"
         assert answer["role"] == "assistant" and answer["content"] in {call.raw for call in calls}
         assert "not valid JSON" in problems["content"]
-    assert (
-        sorted({call.prompt for call in calls if call.prompt != "repair"} | {"revise"})
-        == [
-            "reason",
-            "reflect",
-            "revise",
-            "simulate",
-        ]
-        or len(turns) == 4
-    )
 
 
 @pytest.mark.parametrize("tokens", [199, 60_001, "many"])
 def test_the_budget_of_a_history_is_a_setting_with_bounds(shop: RoleGen, tokens: object) -> None:
-    from rolegen_errors import ProjectError
-
     with pytest.raises(ProjectError, match="trajectory_tokens"):
         RoleGen.open(shop.project.root, overrides={"reasoner": {"trajectory_tokens": tokens}})
 
