@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 """stage, done, total"""
+LONGEST_TEXT = 1000
+"""characters of a title or category that anything learns from, shows or remembers; the store keeps the whole text"""
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,9 @@ def known_items(project: Project, at: datetime) -> pl.DataFrame:
 
 def _first_seen_before(project: Project, at: datetime) -> pl.DataFrame:
     items = pl.read_parquet(project.items).filter(pl.col("first_seen").is_null() | (pl.col("first_seen") < at))
-    return items.with_columns(pl.col("title").fill_null("")).sort("item")
+    return items.with_columns(
+        pl.col("title").fill_null("").str.head(LONGEST_TEXT), pl.col("category").str.head(LONGEST_TEXT)
+    ).sort("item")
 
 
 def _digest(file: Path) -> str:

@@ -252,6 +252,7 @@ def _reasoner_on(project: Project, found: Artefacts, prompts: PromptPack, name: 
         model=name,
         prompts=prompts,
         paths=proposed(project.settings.reasoner),
+        trajectory_tokens=project.settings.reasoner.trajectory_tokens,
         categories=_offer(found),
         statistics=_statistics(found.evidence),
     )
@@ -272,16 +273,18 @@ def _offer(found: Artefacts) -> Callable[[Observation], Sequence[str]]:
 def _statistics(
     evidence: Evidence,
 ) -> Callable[[Observation], Mapping[int, Sequence[tuple[Role, Statistic]]]]:
-    """The log's evidence beside each shown event, for the prompt."""
+    """The log's evidence beside each shown event, for the prompt: what leaves out "no effect" before what does not."""
+    from rolegen_graphs.llm.trajectory import carries_evidence
+
     roles: tuple[Role, ...] = ("trigger", "gateway", "replenishment", "anchor", "target")
 
+    def of(item: str) -> list[tuple[Role, Statistic]]:
+        found = [(role, one) for role in roles if (one := evidence.statistic(role, item)) is not None]
+        return sorted(found, key=lambda pair: not carries_evidence([pair]))
+
     def look(seen: Observation) -> dict[int, list[tuple[Role, Statistic]]]:
-        return {
-            event.event: [
-                (role, statistic) for role in roles if (statistic := evidence.statistic(role, event.item)) is not None
-            ]
-            for event in seen.trajectory.events
-        }
+        known = {item: of(item) for item in {event.item for event in seen.trajectory.events}}
+        return {event.event: known[event.item] for event in seen.trajectory.events}
 
     return look
 

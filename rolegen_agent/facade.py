@@ -302,7 +302,7 @@ class RoleGen:
         found = self.memory.find_latest(user, run)
         if found is None:
             raise InputError(
-                f"there is no decision on user {user!r}" + (f" in run {run!r}" if run else ""),
+                f"there is no decision on user {user[:80]!r}" + (f" in run {run!r}" if run else ""),
                 where=self.memory.url,
                 fix="run `rolegen awaken` first; `rolegen dormant` lists users",
             )

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from rolegen_errors import FutureError, InputError
-from rolegen_graphs.words import Behaviour, Event, Lesson, Observation, PastDecision, Trajectory
+from rolegen_graphs.words import Behaviour, Event, Fold, Lesson, Observation, PastDecision, Trajectory
 
 from .evidence.log import EVENT_COLUMNS, ITEM_COLUMNS, require_columns
 from .evidence.market import DAY_US, microseconds
@@ -37,7 +37,7 @@ class LogObserver:
         items: the catalogue. Events of items that it lacks are never shown; ``unknown_items`` counts them.
         memory: lessons and past decisions; None = there are none.
         dormant: why a user counts as dormant, by user or by (user, time); None = the time since the last event.
-        max_events: longer histories are cut to the most telling events.
+        max_events: of a longer history the most telling events are listed, and the others folded.
         telling: items that the evidence says something about; they are kept before others.
         typical_spend: what a customer's value is measured by, see :func:`typical_spend`; None leaves it unknown.
     """
@@ -75,6 +75,17 @@ class LogObserver:
         self._behaviour: Ints = kinds.to_numpy().astype(np.int64)
         self._quantity = rows["quantity"].cast(pl.Float64).to_numpy()
         self._price = rows["price"].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+        self._session: list[str | None] = rows["session"].to_list()
+        # A visit is a session, or a day where there is none; neighbouring rows of one visit share a number.
+        begins = pl.any_horizontal(
+            pl.col("user").ne_missing(pl.col("user").shift()),
+            pl.col("session").ne_missing(pl.col("session").shift()),
+            pl.col("session").is_null() & (pl.col("time").dt.date() != pl.col("time").dt.date().shift()),
+        )
+        self._visit: Ints = rows.select(begins.cum_sum())["user"].to_numpy().astype(np.int64)
+        kinds_of = catalogue["category"].rank("dense").to_numpy().astype(np.int64)
+        self._category: Ints = kinds_of[self._code]
+        self._category_names = dict(zip(kinds_of.tolist(), self._categories, strict=True))
         spans = rows.with_row_index("row").group_by("user", maintain_order=True).agg(pl.col("row").min(), pl.len())
         self._span: dict[str, tuple[int, int]] = {user: (row, row + n) for user, row, n in spans.iter_rows()}
         self._telling = np.fromiter((item in telling for item in self._items), dtype=np.bool_, count=len(self._items))
@@ -92,7 +103,7 @@ class LogObserver:
         if stop == start:
             known = "has no event before that time" if end > start else "is not in the log"
             raise InputError(
-                f"user {user!r} {known}",
+                f"user {user[:80]!r} {known}",
                 where=f"decision time {at.isoformat()}",
                 fix="check the id, choose a later time, or list the dormant users: rolegen dormant --at DATE",
             )
@@ -102,16 +113,18 @@ class LogObserver:
         last = self._us[start + engaged[-1]] if len(engaged) else self._us[stop - 1]
         idle = float(now - last) / DAY_US
         cohort = cohort_of(len(order_days), idle)
+        chosen = self._chosen(start, stop)
         trajectory = Trajectory(
             user=user,
             at=at,
-            events=tuple(self._event_at(row) for row in self._chosen(start, stop)),
+            events=tuple(self._event_at(row) for row in chosen),
             total_events=stop - start,
             orders=len(order_days),
             value=self._value(start, stop),
             days_since_last=idle,
             dormant_because=self._reason(user, at, len(order_days), idle),
             cohort=cohort,
+            folded=self._folded(start, stop, chosen),
         )
         if self._memory is None:
             return Observation(trajectory=trajectory)
@@ -152,19 +165,51 @@ class LogObserver:
         best = rest[np.lexsort(keys)][: self._max_events - newest]
         return np.concatenate([np.sort(best), rows[len(rows) - newest :]])
 
+    def _folded(self, start: int, stop: int, chosen: Ints) -> tuple[Fold, ...]:
+        """The rows that are not ``chosen``, one fold for each stretch of them between two chosen ones."""
+        if len(chosen) == stop - start:
+            return ()
+        rows = np.setdiff1d(np.arange(start, stop), chosen, assume_unique=True)
+        stretch = np.searchsorted(chosen, rows)
+        keys, counts = np.unique(
+            np.stack([stretch, self._behaviour[rows], self._category[rows]]), axis=1, return_counts=True
+        )
+        visited = np.unique(np.stack([stretch, self._visit[rows]]), axis=1)[0]
+        numbers, begins = np.unique(stretch, return_index=True)
+        ends = [*(begins[1:] - 1), len(rows) - 1]
+        folds = []
+        for number, first, last in zip(numbers, begins, ends, strict=True):
+            low, high = np.searchsorted(keys[0], [number, number + 1])
+            told = [
+                (BEHAVIOURS[keys[1, i]], self._category_names[int(keys[2, i])], int(counts[i]))
+                for i in range(low, high)
+            ]
+            folds.append(
+                Fold(
+                    first=self._time(rows[first]),
+                    last=self._time(rows[last]),
+                    visits=int(np.count_nonzero(visited == number)),
+                    counts=tuple(sorted(told, key=lambda one: -one[2])),
+                )
+            )
+        return tuple(folds)
+
+    def _time(self, row: int) -> datetime:
+        second, microsecond = divmod(int(self._us[row]), 1_000_000)
+        return datetime.fromtimestamp(second, UTC).replace(microsecond=microsecond)
+
     def _event_at(self, row: int) -> Event:
         code, price = self._code[row], float(self._price[row])
         return Event(
             event=int(self._event[row]),
-            at=datetime.fromtimestamp(self._us[row] // 1_000_000, UTC).replace(
-                microsecond=int(self._us[row] % 1_000_000)
-            ),
+            at=self._time(row),
             item=self._items[code],
             title=self._titles[code],
             category=self._categories[code],
             behaviour=BEHAVIOURS[self._behaviour[row]],
             quantity=float(self._quantity[row]),
             price=None if price != price else price,
+            session=self._session[row],
         )
 
     def _value(self, start: int, stop: int) -> float | None:

@@ -118,7 +118,15 @@ class ReasonerSettings(Section):
     fusion: str | None = Field(
         None, description="JSON file of fitted parameters by which LLM labels and log are fused; default: stated ones"
     )
-    max_events: int = Field(60, ge=1, description="events of a trajectory that are shown to the reasoner")
+    max_events: int = Field(
+        60, ge=1, description="events of a history that the reasoner gets one by one, the rest folded"
+    )
+    trajectory_tokens: int = Field(
+        3000,
+        ge=200,
+        le=60_000,
+        description="most tokens of a history in a prompt, estimated; what does not fit is folded",
+    )
 
 
 class LlmSettings(Section):

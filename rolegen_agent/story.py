@@ -30,7 +30,7 @@ def story(decision: Decision, outcome: Outcome | None, titles: Mapping[str, str]
     bought = set(outcome.items) if outcome else set()
     effects, choices = {e.path: e for e in last.effects}, {c.path: c for c in last.choices}
     parts: list[RenderableType] = [
-        Text(trajectory.dormant_because, style="italic"),
+        Text(bounded(trajectory.dormant_because, 200), style="italic"),
         Text(f"{trajectory.total_events} events on {trajectory.orders} order days before {decision.at.date()}"),
         _heading("What the items did, as far as the log tells"),
         *(_label(label, decision) for label in _telling(last.reading.labels)),
@@ -41,7 +41,7 @@ def story(decision: Decision, outcome: Outcome | None, titles: Mapping[str, str]
         _slate(decision, bought),
         _heading("What they really did"),
         _outcome(outcome, titles),
-        Text(f"answered by {reasoner_words(decision.reasoner)}", style="dim"),
+        Text(f"answered by {bounded(reasoner_words(decision.reasoner), 120)}", style="dim"),
         *([Text(bounded(decision.worth.why, 200), style="dim")] if decision.worth else []),
     ]
     return Panel(Group(*parts), title=Text(f"customer {bounded(decision.user, 40)}", style="bold"), title_align="left")
@@ -77,7 +77,7 @@ def _spec(spec: ItemSpec) -> str:
     price = ""
     if spec.price_low is not None and spec.price_high is not None:
         price = f" at {spec.price_low:.2f}-{spec.price_high:.2f}"
-    return f"{spec.role}: {bounded(spec.text, 50) or spec.category or 'any item'}{price}"
+    return f"{spec.role}: {bounded(spec.text or spec.category or 'any item', 50)}{price}"
 
 
 def _path(path: Path, effect: Effect | None, choice: PathChoice | None) -> Text:

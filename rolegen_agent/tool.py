@@ -11,6 +11,7 @@ from langchain_core.tools import BaseTool, StructuredTool, ToolException
 from pydantic import BaseModel, Field
 
 from rolegen_errors import InputError
+from rolegen_prompts import inline
 
 if TYPE_CHECKING:
     from rolegen_graphs.words import Decision
@@ -46,21 +47,27 @@ def awaken_tool(decide: Callable[[str, datetime | str], Decision], at: datetime 
 
 
 def summary(decision: Decision) -> dict[str, object]:
-    """The short form of a decision for an agent: plain values, titles bounded."""
+    """The short form of a decision for an agent: plain values.
+
+    The agent is a chat model too: whatever the shop's log wrote is quoted for it as for our own prompts.
+    """
     last = decision.rounds[-1]
     return {
         "user": decision.user,
         "at": decision.at.isoformat(),
-        "dormant_because": decision.observation.trajectory.dormant_because,
-        "intent": {"stage": last.reading.intent.stage, "category": last.reading.intent.category},
+        "dormant_because": inline(decision.observation.trajectory.dormant_because, 200),
+        "intent": {
+            "stage": last.reading.intent.stage,
+            "category": None if last.reading.intent.category is None else inline(last.reading.intent.category),
+        },
         "reasoner": decision.reasoner,
         "decision": decision.decision,
         "slate": [
             {
                 "rank": item.rank,
                 "item": item.item,
-                "title": item.title[:120],
-                "category": item.category,
+                "title": inline(item.title, 120),
+                "category": inline(item.category),
                 "probability": round(item.score, 4),
                 "role": item.role,
             }

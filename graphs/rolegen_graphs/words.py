@@ -53,16 +53,34 @@ class Event(Record):
     behaviour: Behaviour
     quantity: float
     price: float | None = None
+    session: str | None = None
+    """the log's own session or invoice; None where it has none, and then a day counts as one visit"""
+
+
+class Fold(Record):
+    """Neighbouring events that a trajectory does not list, counted by behaviour and category."""
+
+    first: datetime
+    last: datetime
+    visits: int
+    """sessions, or days where the log has no sessions"""
+    counts: tuple[tuple[Behaviour, str, int], ...]
+    """(behaviour, category, events), the most frequent first"""
+
+    @property
+    def events(self) -> int:
+        """How many events are folded here."""
+        return sum(number for _, _, number in self.counts)
 
 
 class Trajectory(Record):
-    """A user's events strictly before ``at``, in time order; long histories are cut to the most telling events."""
+    """A user's events strictly before ``at``, in time order; of a long history the most telling, and the rest folded."""
 
     user: str
     at: datetime
     events: tuple[Event, ...]
     total_events: int
-    """events in the log before ``at``, including those not shown in ``events``"""
+    """events in the log before ``at``, including those not listed in ``events``"""
     orders: int
     """distinct order days before ``at``"""
     value: float | None = None
@@ -70,6 +88,8 @@ class Trajectory(Record):
     days_since_last: float
     dormant_because: str
     cohort: str
+    folded: tuple[Fold, ...] = ()
+    """what ``events`` leaves out, in time order"""
 
 
 class Lesson(Record):

@@ -17,10 +17,14 @@ FENCE_LIMIT = 200_000
 """characters of a fenced block unless the prompt says otherwise"""
 INLINE_LIMIT = 80
 """characters of a quoted field unless the caller says otherwise"""
+ANSWER_LIMIT = 24_000
+"""characters of an earlier answer that are shown again: several times the longest valid one"""
 
 _CUT = "..."
 _NAME = re.compile(r"[a-z][a-z_]*\Z")
 _LOOKALIKES = {"<": "‹", ">": "›", "`": "ˋ"}
+_CONTROL = re.compile(r"\[(/?[A-Z][A-Z_]{2,})\]")
+"""``[INST]``, ``[/INST]``, ``[TOOL_RESULTS]``, ``[SEP]``: the special tokens that are written without angle brackets"""
 _INLINE = str.maketrans({"[": "(", "]": ")", "{": "(", "}": ")", '"': "'", "\n": " ", "|": "/"})
 
 
@@ -55,7 +59,8 @@ _CHARACTERS = _Characters()
 
 def _clean(text: str) -> str:
     # NFKC first: it turns full-width and other look-alikes of the fence's characters into those that are replaced.
-    return unicodedata.normalize("NFKC", text.replace("\r\n", "\n").replace("\r", "\n")).translate(_CHARACTERS)
+    plain = unicodedata.normalize("NFKC", text.replace("\r\n", "\n").replace("\r", "\n")).translate(_CHARACTERS)
+    return _CONTROL.sub(r"(\1)", plain)
 
 
 def inline(text: str, limit: int = INLINE_LIMIT) -> Quoted:
@@ -87,10 +92,11 @@ def fence(text: str, name: str, limit: int = FENCE_LIMIT) -> Quoted:
     return Quoted(f"<<<{name}\n{shown or '(none)'}\n{name}>>>")
 
 
-def answer(text: str, limit: int = FENCE_LIMIT) -> Quoted:
+def answer(text: str, limit: int = ANSWER_LIMIT) -> Quoted:
     """The model's own earlier answer as a message of its own: bounded and free of control characters, not fenced.
 
-    Angle brackets stay replaced, so that a chat template's special tokens cannot return through an answer.
+    Angle brackets and control words stay replaced, so that a chat template's special tokens cannot return through an
+    answer.
     """
     shown = _clean(text[:limit])[:limit]
     if len(text) > limit:

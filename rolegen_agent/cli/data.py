@@ -12,6 +12,7 @@ from rich.text import Text
 
 from ..facade import RoleGen
 from ..project import PresetName, write_project_file
+from ..report.text import bounded
 from .options import AtOption, JsonOption, ProjectOption
 from .show import as_json, bars, out
 
@@ -103,7 +104,7 @@ def dormant(
         return
     table = Table("user", "orders", "reason")
     for row in users.head(limit or len(users)).iter_rows(named=True):
-        table.add_row(Text(row["user"]), str(row["orders"]), Text(row["reason"]))
+        table.add_row(Text(bounded(row["user"], 80)), str(row["orders"]), Text(row["reason"]))
     out.print(table)
     more = f", the first {limit} shown" if limit and len(users) > limit else ""
     out.print(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -16,6 +17,7 @@ from rolegen_errors import ProjectError
 from ..allocation import Allocation, LlmBudget
 from ..facade import RoleGen
 from ..processes import awaken_in_processes
+from ..report.text import bounded
 from ..report.words import reasoner_words
 from .forecast import show_forecast
 from .options import AtOption, JsonOption, ProjectOption
@@ -88,7 +90,7 @@ def awaken(
         table.add_row("time", f"{report.seconds:.1f} s")
         out.print(table)
         if chosen:
-            out.print(f"next: rolegen explain {chosen[0]}", markup=False, soft_wrap=True)
+            out.print(f"next: rolegen explain {quote(bounded(chosen[0], 80))}", markup=False, soft_wrap=True)
     if report.budget_met:
         err.print(f"stopped: {report.budget_met}", style="bold", markup=False, soft_wrap=True)
         err.print(
@@ -152,7 +154,7 @@ def erase(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Remove everything the loop memory holds about one person."""
-    if not yes and not Confirm.ask(f"erase all decisions and calls of {user}?", console=err):
+    if not yes and not Confirm.ask(f"erase all decisions and calls of {bounded(user, 80)}?", console=err):
         raise typer.Exit(1)
     with RoleGen.open(project) as shop:
         counts = shop.memory.erase(user)

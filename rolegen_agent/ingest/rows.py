@@ -18,7 +18,10 @@ from .sources import ROW, Source
 
 BEHAVIOURS = ("expose", "view", "cart", "order", "refund")
 BEHAVIOUR = pl.Enum(BEHAVIOURS)
+_IDS: tuple[EventColumn, ...] = ("user", "item", "session")
 _TEXTS: tuple[EventColumn, ...] = ("user", "item", "behaviour", "session", "title", "category")
+LONGEST_ID = 1000
+"""bytes of a user, item or session id: they are keys, of which databases take no longer ones"""
 _NUMBERS: tuple[EventColumn, ...] = ("quantity", "price", "propensity")
 
 
@@ -149,6 +152,13 @@ def _checks(layout: Layout, catalogue: pl.Series | None) -> list[tuple[Reason, p
         (Reason("left out by [data] behaviours", bad=False), meaning == "drop"),
         (Reason("user is missing", column="user"), pl.col("user").is_null()),
         (Reason("item is missing", column="item"), pl.col("item").is_null()),
+        *(
+            (
+                Reason(f"{name} is longer than {LONGEST_ID} bytes", column=name, fix="check which column holds the id"),
+                pl.col(name).str.len_bytes() > LONGEST_ID,
+            )
+            for name in _IDS
+        ),
         (Reason("time is missing", column="time"), trouble == times.MISSING),
         (
             Reason("time cannot be read", column="time", fix="say in [data] time_format how times are written"),

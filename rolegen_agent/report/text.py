@@ -8,9 +8,13 @@ from __future__ import annotations
 import re
 
 _SPACE = re.compile(r"\s+")
-# C0 and C1 controls, line and paragraph separators, lone surrogates (they cannot be written as UTF-8), and the
-# bidirectional controls that would make what follows them read backwards; letters of right-to-left scripts stay.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# C0 and C1 controls, line and paragraph separators, lone surrogates (they cannot be written as UTF-8), the bidirectional
+# controls that would make what follows them read backwards, and what nobody sees but a machine that copies it reads:
+# zero-width spaces, tag characters, private use. Letters of right-to-left scripts and the joiners of emoji stay.
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+    "\u00ad\u180e\u200b\u2060-\u2064\u206a-\u206f\ue000-\uf8ff\ufeff\ufff9-\ufffb\ufffe\uffff\U000e0000-\U0010ffff]"
+)
 
 
 def clean(text: str) -> str:

@@ -96,7 +96,12 @@ def test_a_good_answer_is_one_request_and_one_record(connect: Connect, memory: M
         True,
     )
     [call] = memory.calls()
-    assert (call.site, call.prompt, call.prompt_version, call.prompt_hash) == (site(), "reason", "1", PROMPT.sha256)
+    assert (call.site, call.prompt, call.prompt_version, call.prompt_hash) == (
+        site(),
+        "reason",
+        str(PROMPT.version),
+        PROMPT.sha256,
+    )
     assert json.loads(call.raw)["intent"]["stage"] == "browsing" and call.error == ""
     assert [one["role"] for one in json.loads(call.messages)] == ["system", "user"]
     assert (call.retries, call.cached) == (0, False) and call.latency_s > 0
@@ -527,7 +532,7 @@ def test_streaming_a_graph_shows_the_tokens_and_loses_no_usage(connect: Connect,
     if mode == "good":
         assert len(tokens) > 2 and "".join(tokens) == raw == call.raw
         metadata = next(piece[1] for kind, piece in pieces if kind == "messages")
-        assert metadata["rolegen_decision"] == "d1" and metadata["rolegen_prompt"] == "reason/1"
+        assert metadata["rolegen_decision"] == "d1" and metadata["rolegen_prompt"] == f"reason/{PROMPT.version}"
     if mode in ("good", "no_usage"):
         assert json.loads(raw) and client.usage.estimated == (mode == "no_usage")
     if mode == "cut":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -122,7 +123,35 @@ def test_a_long_history_keeps_what_tells_most() -> None:
     assert shown.count("i005") == 3, "what was bought again"
     assert {"i000", "i001", "i042"} <= set(shown), "the first order, and items that the evidence knows"
     assert [event.at for event in seen.events] == sorted(event.at for event in seen.events)
-    assert LogObserver(log(*rows), items, max_events=500).observe("u", AT).trajectory.total_events == 102
+    assert sum(fold.events for fold in seen.folded) == 102 - 20, "the others are folded, not lost"
+    whole = LogObserver(log(*rows), items, max_events=500).observe("u", AT).trajectory
+    assert whole.total_events == len(whole.events) == 102 and whole.folded == ()
+
+
+def test_what_is_not_listed_is_folded_by_category_between_what_is() -> None:
+    items = pl.DataFrame({"item": ["a", "b"], "title": ["t", "t"], "category": ["x", "y"], "price": [1.0, 1.0]})
+    rows = [("u", "ab"[n % 2], n / 4, "view" if n % 3 else "order") for n in range(40)]
+    events = log(*rows).with_columns(session=pl.Series([f"s{n // 5}" for n in range(40)]))
+    seen = LogObserver(events, items, max_events=8).observe("u", AT).trajectory
+    assert [event.session for event in seen.events][-4:] == ["s7"] * 4
+    listed = {event.event for event in seen.events}
+    folded = [row for row in range(40) if row not in listed]
+    assert [fold.events for fold in seen.folded] and sum(fold.events for fold in seen.folded) == len(folded) == 32
+    for fold in seen.folded:
+        inside = [n for n in folded if fold.first <= START + timedelta(days=n / 4) <= fold.last]
+        expected = Counter((rows[n][3], "xy"[n % 2]) for n in inside)
+        assert {(what, where): number for what, where, number in fold.counts} == expected
+        assert fold.visits == len({n // 5 for n in inside})
+        assert not any(fold.first <= event.at <= fold.last for event in seen.events)
+    daily = LogObserver(log(*rows), items, max_events=8).observe("u", AT).trajectory
+    assert [event.session for event in daily.events] == [None] * 8
+    assert daily.folded[0].visits == len(
+        {
+            (START + timedelta(days=n / 4)).date()
+            for n in folded
+            if START + timedelta(days=n / 4) <= daily.folded[0].last
+        }
+    )
 
 
 def test_memory_and_dormancy_reason_are_asked_for() -> None:

@@ -51,6 +51,7 @@ def make_event(
     behaviour: Behaviour = "order",
     quantity: float = 1,
     price: float | None = 1.65,
+    session: str | None = None,
 ) -> Event:
     return Event(
         event=event,
@@ -61,6 +62,7 @@ def make_event(
         behaviour=behaviour,
         quantity=quantity,
         price=price,
+        session=session,
     )
 
 

@@ -15,7 +15,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal, get_args
@@ -51,6 +51,10 @@ _PATH = re.compile(r"^path (\d+): ", re.MULTILINE)
 _REJECTED = re.compile(r"^(\d+)\. \w+", re.MULTILINE)
 
 
+class Refusal(str):
+    """What a model says instead of an answer, in the field that the protocol has for it."""
+
+
 @dataclass
 class Asked:
     """One request as the server saw it."""
@@ -80,6 +84,7 @@ class ScriptedLlm:
         api_key: the key it wants; None: any.
         retry_after: value of the header of a 429; None: no header.
         delay_s: pause of modes ``slow`` and ``dripping``.
+        answers: what it answers instead of the valid answer about the prompt, from the body of the request.
         port: 0 takes a free one.
     """
 
@@ -90,10 +95,12 @@ class ScriptedLlm:
         api_key: str | None = None,
         retry_after: str | None = "0",
         delay_s: float = 2.0,
+        answers: Callable[[dict[str, Any]], str] | None = None,
         port: int = 0,
     ) -> None:
         self.modes: tuple[Mode, ...] = modes or ("good",)
         self.models, self.api_key, self.retry_after, self.delay_s = models, api_key, retry_after, delay_s
+        self.answers = answers
         self.asked: list[Asked] = []
         self.most_in_flight = 0
         self._in_flight = 0
@@ -214,7 +221,10 @@ class _Handler(BaseHTTPRequestHandler):
         mode = asked.mode
         if mode == "bad_then_good":
             mode = "good" if asked.repairing else "malformed"
-        good = json.dumps(answer(asked.body, facts=mode != "wrong_facts"), ensure_ascii=False)
+        own = self.server_script.answers
+        good = (
+            own(asked.body) if own else json.dumps(answer(asked.body, facts=mode != "wrong_facts"), ensure_ascii=False)
+        )
         text = {
             "malformed": good[: len(good) // 2],
             "truncated": good[: len(good) // 2],
@@ -225,7 +235,7 @@ class _Handler(BaseHTTPRequestHandler):
             "refusal": "",
             "echo_key": f"the key is {', '.join(asked.keys)}",
         }.get(mode or "good", good)
-        refusal = "I cannot help with that." if mode == "refusal" else None
+        refusal = "I cannot help with that." if mode == "refusal" else str(good) if isinstance(good, Refusal) else None
         finish = "length" if mode == "truncated" else "stop"
         tokens_in, tokens_out = -(-len(asked.prompt) // 4), -(-len(text) // 4)
         usage = {"prompt_tokens": tokens_in, "completion_tokens": tokens_out, "total_tokens": tokens_in + tokens_out}

@@ -26,7 +26,9 @@ def _one_line(limit: int) -> AfterValidator:
 
 Short = Annotated[str, _one_line(120)]
 Reason = Annotated[str, _one_line(400)]
-Price = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Price = Annotated[float, Field(ge=0.0, le=1e12, allow_inf_nan=False)]
+Number = Annotated[int, Field(ge=0, le=2**63 - 1)]
+"""an id or a position: a number of thousands of digits would fill the message that refuses it"""
 
 
 class Answer(BaseModel):
@@ -42,8 +44,8 @@ class IntentAnswer(Answer):
 
 
 class LabelAnswer(Answer):
-    event: int
-    evidence: list[int]
+    event: Number
+    evidence: list[Number]
     intent_before: IntentAnswer
     intent_after: IntentAnswer
     why: Reason
@@ -67,7 +69,7 @@ class SpecAnswer(Answer):
 class PathAnswer(Answer):
     why: Reason
     operation: Operation
-    replaces: int | None
+    replaces: Number | None
     intervention: SpecAnswer
     steps: Annotated[list[SpecAnswer], Field(max_length=3)]
 
@@ -84,7 +86,7 @@ class RevisedSpecAnswer(Answer):
 
 
 class RevisionAnswer(Answer):
-    number: int
+    number: Number
     why: Reason
     spec: RevisedSpecAnswer | None
 
@@ -96,8 +98,8 @@ class ReviseAnswer(Answer):
 class CorrectionAnswer(Answer):
     detail: Reason
     kind: CorrectionKind
-    path: int | None
-    event: int | None
+    path: Number | None
+    event: Number | None
 
 
 class ReflectAnswer(Answer):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from rolegen_errors import ProjectError, PromptError, ReasonerError
-from rolegen_prompts import PromptPack
+from rolegen_prompts import Message, Prompt, PromptPack
 
 from ..words import (
     CallSite,
@@ -23,6 +24,7 @@ from .answers import AnswerT, ReasonAnswer, ReflectAnswer, ReviseAnswer, Simulat
 from .asker import Asker
 from .categories import Offer, seen_categories
 from .facts import Facts
+from .leaks import Instructions
 from .mapping import to_paths, to_reading, to_reflection, to_specs
 from .schemas import answer_schema
 from .sections import (
@@ -203,16 +205,18 @@ class LlmReasoner:
             )
         schema = answer_schema(task) if not isinstance(prompt.output, Mapping) else dict(prompt.output)
         messages = prompt.render(**variables)
-        raw = self._asker.ask(task, messages, schema, site=site, prompt=prompt)
+        instructions = Instructions(messages)
+        raw = self._ask(task, messages, schema, instructions, site, prompt)
         try:
-            return _checked(raw, model, check)
+            return _checked(raw, model, check, instructions)
         except ReasonerError as flaw:
             problems = flaw.what
         repair = self._prompts.get("repair")
         messages = (*messages, *repair.render(answer=raw, problems=problems))
-        raw = self._asker.ask(task, messages, schema, site=site, prompt=repair)
+        instructions = Instructions(messages)
+        raw = self._ask(task, messages, schema, instructions, site, repair)
         try:
-            return _checked(raw, model, check)
+            return _checked(raw, model, check, instructions)
         except ReasonerError as flaw:
             raise ReasonerError(
                 f"{self.name} gave no valid answer to '{task}', not even after being shown its errors:\n{flaw.what}",
@@ -220,10 +224,34 @@ class LlmReasoner:
                 fix="the evidence reasoner can answer instead; a stronger model or another prompt may do better",
             ) from None
 
+    def _ask(
+        self,
+        task: str,
+        messages: Sequence[Message],
+        schema: dict[str, Any],
+        instructions: Instructions,
+        site: CallSite,
+        prompt: Prompt,
+    ) -> str:
+        """Ask; what a refusal or an endpoint's error says goes into the trace, so it may not repeat the prompt either."""
+        try:
+            return self._asker.ask(task, messages, schema, site=site, prompt=prompt)
+        except ReasonerError as error:
+            if not instructions.repeated_in(error.what):
+                raise
+            said = f"{self.name} gave no answer; what it said instead repeats the instructions and is left out"
+            raise ReasonerError(said, where=error.where, fix=error.fix) from None
 
-def _checked(raw: str, model: type[AnswerT], check: Callable[[AnswerT], list[str]]) -> AnswerT:
-    answer = parse_answer(raw, model)
-    problems = check(answer)
+
+def _checked(
+    raw: str, model: type[AnswerT], check: Callable[[AnswerT], list[str]], instructions: Instructions
+) -> AnswerT:
+    """The answer in ``raw``; ``ReasonerError`` lists all that is wrong with it, without repeating the instructions."""
+    try:
+        answer = parse_answer(raw, model)
+    except ReasonerError as flaw:
+        raise ReasonerError(instructions.without_repetition(flaw.what)) from None
+    problems = [*check(answer), *instructions.problems(answer)]
     if problems:
-        raise ReasonerError(problem_list(problems))
+        raise ReasonerError(instructions.without_repetition(problem_list(problems)))
     return answer

@@ -1,22 +1,24 @@
 """A trajectory as compact text within a token budget.
 
-Events are grouped by day. While the budget lasts every event is a line of its own; beyond it the events that carry
-evidence stay, then orders and refunds, then carts, then the latest of the rest. The others of a day are folded by
-category, and days without a line of their own are folded together. Whatever is folded is counted in the text. No user
-id and no item id is shown: the model needs neither, and what it does not know it cannot name.
+Events are grouped by visit: by session, or by day where the log has no sessions. While the budget lasts every event is a
+line of its own; beyond it the events that carry evidence stay, then orders and refunds, then carts, then the latest of
+the rest. The others of a visit are folded by category, and visits without a line of their own are folded together.
+Whatever is folded is counted in the text. No user id, item id or session id is shown: the model needs none of them, and
+what it does not know it cannot name.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from functools import cached_property
 from itertools import groupby
 
 from rolegen_prompts import estimate_tokens, inline
 
-from ..words import Behaviour, Event, Observation, Role, Statistic, Trajectory
+from ..words import Behaviour, Event, Fold, Observation, Role, Statistic, Trajectory
 
 Statistics = Callable[[Observation], Mapping[int, Sequence[tuple[Role, Statistic]]]]
 """For each event id what the log says for the roles of that event, the most telling first."""
@@ -24,7 +26,8 @@ Statistics = Callable[[Observation], Mapping[int, Sequence[tuple[Role, Statistic
 _PER_EVENT = 2
 """statistics shown beside one event"""
 _RANK: dict[Behaviour, int] = {"order": 1, "refund": 1, "cart": 2, "view": 3, "expose": 4}
-_TOP_CATEGORIES = 5
+_TOP_CATEGORIES = (5, 2, 0)
+"""kinds of folded events that are told apart, and how many are when a single event and they do not fit the budget"""
 
 
 @dataclass(frozen=True)
@@ -45,55 +48,129 @@ def render_trajectory(
 
     At least one event is shown whatever the budget, since without any there is nothing to reason about.
     """
-    known = statistics or {}
+    for kinds in _TOP_CATEGORIES:
+        drawn = _largest(_Drawing(trajectory, statistics or {}, kinds), trajectory, tokens)
+        if estimate_tokens(drawn.text) <= tokens:
+            break
+    return drawn
+
+
+def _largest(drawing: _Drawing, trajectory: Trajectory, tokens: int) -> RenderedTrajectory:
+    """The drawing with the largest number of shown events that fits, but with one at least."""
     last = len(trajectory.events) - 1
     by_worth = sorted(
         range(len(trajectory.events)),
-        key=lambda i: (trajectory.events[i].event not in known, _RANK[trajectory.events[i].behaviour], last - i),
+        key=lambda i: (i not in drawing.evidence, _RANK[trajectory.events[i].behaviour], last - i),
     )
     fewest, most = min(1, len(by_worth)), len(by_worth)
     while fewest < most:  # the size grows with the number of shown events: the largest number that fits, by bisection
         middle = (fewest + most + 1) // 2
-        if estimate_tokens(_text(trajectory, frozenset(by_worth[:middle]), known)) <= tokens:
+        if estimate_tokens(drawing.text(frozenset(by_worth[:middle]))) <= tokens:
             fewest = middle
         else:
             most = middle - 1
     shown = frozenset(by_worth[:fewest])
-    ids = frozenset(trajectory.events[i].event for i in shown)
-    return RenderedTrajectory(_text(trajectory, shown, known), ids)
+    return RenderedTrajectory(drawing.text(shown), frozenset(trajectory.events[i].event for i in shown))
 
 
-def _text(trajectory: Trajectory, shown: frozenset[int], known: Mapping[int, Sequence[tuple[Role, Statistic]]]) -> str:
-    lines = [_head(trajectory, len(shown))]
-    folded: list[Event] = []  # of whole days without a line of their own
-    indexed = list(enumerate(trajectory.events))
-    for _, group in groupby(indexed, key=lambda pair: pair[1].at.date()):
-        day = list(group)
-        if not any(i in shown for i, _ in day):
-            folded += [event for _, event in day]
-            continue
-        if folded:
-            lines.append(_folded_days(folded))
-            folded = []
-        lines.append(f"{day[0][1].at:%Y-%m-%d} ({_ago(day[0][1].at, trajectory.at)})")
-        lines += [_line(event, known.get(event.event, ())) for i, event in day if i in shown]
-        rest = [event for i, event in day if i not in shown]
-        if rest:
-            lines.append(f"  and {len(rest)} more: {_by_category(rest)}")
-    if folded:
-        lines.append(_folded_days(folded))
-    return "\n".join(lines)
+def carries_evidence(statistics: Iterable[tuple[Role, Statistic]]) -> bool:
+    """Whether the log says something of the event: the interval of one of its statistics leaves out "no effect"."""
+    return any(one.low > one.neutral or one.high < one.neutral for _, one in statistics)
 
 
-def _head(trajectory: Trajectory, shown: int) -> str:
-    folded = len(trajectory.events) - shown
-    left_out = trajectory.total_events - len(trajectory.events)
-    return (
-        f"decision time {trajectory.at:%Y-%m-%d %H:%M}; last event {trajectory.days_since_last:.0f} days before it\n"
-        f"dormant because: {inline(trajectory.dormant_because, 200)}; cohort: {inline(trajectory.cohort)}\n"
-        f"{trajectory.total_events} events in the log: {shown} shown with an id, {folded} folded, {left_out} left out; "
-        f"{trajectory.orders} order days"
-    )
+@dataclass
+class _Folded:
+    """Neighbouring visits without a line of their own, added up until one has a line."""
+
+    visits: int = 0
+    first: datetime | None = None
+    last: datetime | None = None
+    counts: Counter[tuple[Behaviour, str]] = field(default_factory=Counter)
+
+    def add(self, first: datetime, last: datetime, visits: int, counts: Mapping[tuple[Behaviour, str], int]) -> None:
+        self.first = first if self.first is None else min(self.first, first)
+        self.last = last if self.last is None else max(self.last, last)
+        self.visits += visits
+        self.counts.update(counts)
+
+    def lines(self, kinds: int) -> list[str]:
+        if self.first is None or self.last is None:
+            return []
+        first, last = f"{self.first:%Y-%m-%d}", f"{self.last:%Y-%m-%d}"
+        span = first if first == last else f"{first} to {last}"
+        visits = f", {self.visits} visits" if self.visits > 1 else ""
+        return [f"{span}{visits}: {self.counts.total()} events: {_by_category(self.counts, kinds)}"]
+
+
+class _Drawing:
+    """One trajectory, taken apart once and drawn with any choice of shown events."""
+
+    def __init__(
+        self, trajectory: Trajectory, known: Mapping[int, Sequence[tuple[Role, Statistic]]], kinds: int
+    ) -> None:
+        self._trajectory, self._known, self._kinds = trajectory, known, kinds
+        self.evidence = frozenset(
+            i for i, event in enumerate(trajectory.events) if carries_evidence(known.get(event.event, ()))
+        )
+        self._lines: dict[int, str] = {}
+
+    def text(self, shown: frozenset[int]) -> str:
+        lines, folded = [self._head(shown)], _Folded()
+        for part in self._parts:
+            if isinstance(part, Fold):
+                folded.add(part.first, part.last, part.visits, {(what, where): n for what, where, n in part.counts})
+                continue
+            visible = [i for i in part if i in shown]
+            rest = Counter((self._event(i).behaviour, self._event(i).category) for i in part if i not in shown)
+            if not visible:
+                folded.add(self._event(part[0]).at, self._event(part[-1]).at, 1, rest)
+                continue
+            lines += [*folded.lines(self._kinds), self._visit(self._event(part[0]).at), *map(self._line, visible)]
+            folded = _Folded()
+            if rest:
+                lines.append(f"  and {rest.total()} more: {_by_category(rest, self._kinds)}")
+        return "\n".join([*lines, *folded.lines(self._kinds)])
+
+    @cached_property
+    def _parts(self) -> list[list[int] | Fold]:
+        """Visits (as the places of their events) and folds, in time order."""
+        visits = [[i for i, _ in group] for _, group in groupby(enumerate(self._trajectory.events), key=_visit_of)]
+        parts: list[list[int] | Fold] = [*visits, *self._trajectory.folded]
+        return sorted(parts, key=lambda part: part.first if isinstance(part, Fold) else self._event(part[0]).at)
+
+    @cached_property
+    def _visits_a_day(self) -> Counter[date]:
+        return Counter(self._event(part[0]).at.date() for part in self._parts if not isinstance(part, Fold))
+
+    def _event(self, place: int) -> Event:
+        return self._trajectory.events[place]
+
+    def _head(self, shown: frozenset[int]) -> str:
+        trajectory = self._trajectory
+        folded = len(trajectory.events) - len(shown) + sum(fold.events for fold in trajectory.folded)
+        left_out = trajectory.total_events - len(shown) - folded
+        lost = len(self.evidence - shown)
+        return (
+            f"decision time {trajectory.at:%Y-%m-%d %H:%M}; last event {trajectory.days_since_last:.0f} days before it\n"
+            f"dormant because: {inline(trajectory.dormant_because, 200)}; cohort: {inline(trajectory.cohort)}\n"
+            f"{trajectory.total_events} events in the log: {len(shown)} shown with an id, {folded} folded"
+            f"{f' ({lost} of them with evidence)' if lost else ''}, {left_out} left out; {trajectory.orders} order days"
+        )
+
+    def _visit(self, at: datetime) -> str:
+        clock = f" {at:%H:%M}" if self._visits_a_day[at.date()] > 1 else ""
+        return f"{at:%Y-%m-%d}{clock} ({(self._trajectory.at - at).days} days before)"
+
+    def _line(self, place: int) -> str:
+        if place not in self._lines:
+            event = self._event(place)
+            self._lines[place] = _line(event, self._known.get(event.event, ()))
+        return self._lines[place]
+
+
+def _visit_of(placed: tuple[int, Event]) -> str | date:
+    event = placed[1]
+    return event.at.date() if event.session is None else event.session
 
 
 def _line(event: Event, statistics: Sequence[tuple[Role, Statistic]]) -> str:
@@ -115,22 +192,10 @@ def statistic_text(one: Statistic) -> str:
     )
 
 
-def _folded_days(events: Sequence[Event]) -> str:
-    days = len({event.at.date() for event in events})
-    first, last = f"{events[0].at:%Y-%m-%d}", f"{events[-1].at:%Y-%m-%d}"
-    span = first if first == last else f"{first} to {last}, {days} days"
-    return f"{span}: {len(events)} events: {_by_category(events)}"
-
-
-def _by_category(events: Sequence[Event]) -> str:
-    counts = Counter((event.behaviour, event.category) for event in events)
-    told = [
-        f"{number} {behaviour} in {inline(category) or 'no category'}"
-        for (behaviour, category), number in counts.most_common(_TOP_CATEGORIES)
-    ]
-    rest = counts.total() - sum(number for _, number in counts.most_common(_TOP_CATEGORIES))
+def _by_category(counts: Counter[tuple[Behaviour, str]], kinds: int) -> str:
+    if not kinds:
+        return "of any kind"
+    top = counts.most_common(kinds)
+    told = [f"{number} {behaviour} in {inline(category) or 'no category'}" for (behaviour, category), number in top]
+    rest = counts.total() - sum(number for _, number in top)
     return ", ".join([*told, f"{rest} elsewhere"] if rest else told)
-
-
-def _ago(at: datetime, now: datetime) -> str:
-    return f"{(now - at).days} days before"
