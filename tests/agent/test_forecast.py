@@ -56,12 +56,12 @@ def test_repairs_and_users_of_whom_the_backbone_is_sure_are_foreseen(project: Pa
         shop.awaken(users[:8], AT)
         guess, done = shop.forecast(users[8:], AT), shop.awaken(users[8:], AT)
         assert guess.mean.calls == pytest.approx(done.calls, rel=0.2), "two requests for each question"
-    with opened(project, reasoner={"kind": "llm", "think": "uncertain"}) as shop:
-        ready = shop.assembly(AT)
-        found = [ready.parts.recommender.slate(user, ready.artefacts.at, (), 10) for user in users[:20]]
-        assert shop.forecast(users[:20], AT).asked == sum(
-            slate.entropy >= ready.settings.entropy_floor for slate in found
-        )
+    uncertain = {"kind": "llm", "think": "uncertain"}
+    with ScriptedLlm() as server, opened(project, server.url, reasoner=uncertain) as shop:
+        guess = shop.forecast(users[:20], AT)
+        run = shop.awaken(users[:20], AT).run
+        worths = [shop.trace(user, run=run).worth for user in users[:20]]
+        assert guess.asked == sum(worth is not None and worth.rounds > 0 for worth in worths)
 
 
 def test_it_tells_which_limit_is_met_after_how_many_users(project: Path) -> None:
