@@ -35,7 +35,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Kind = Literal["dr", "association"]
 OUTCOMES = ("order", "entry", "cheaper", "itself")
-"""a net order; something else of the category engaged with at a later visit; a cheaper item of the category ordered; the item
+"""a net order; something else of the category engaged with of the user's own accord, at a later visit; a cheaper item of the category ordered; the item
 itself ordered; each within the horizon. ``move:CATEGORY`` is the fifth kind: the next other category engaged with"""
 MOVE = "move:"
 FOLDS = 5
@@ -74,7 +74,8 @@ def effects(log: Log, options: EvidenceOptions) -> tuple[pl.DataFrame, dict[str,
 
     Returns:
         A table with the columns item, state, outcome, value, low, high, support, neutral (0), kind, base (the expected outcome of
-        the state), raw and error (before shrinkage), by item, outcome and state; and counts of what was left out.
+        the state), looked (share of exposures that were looked at), raw and error (before shrinkage), by item, outcome and state;
+        and counts of what was left out.
     """
     units = read_units(log, options)
     if units is None:
@@ -87,8 +88,10 @@ def effects(log: Log, options: EvidenceOptions) -> tuple[pl.DataFrame, dict[str,
         for name, (happened, expected) in own_outcomes(frame, group, log, horizon).items():
             tables.append(cells.table(name, happened - expected, happened, options))
     tables += _moves(frame, group, cells, log, options)
+    looked = cells.looked(frame, log) if units.kind == "dr" else cells.looked(frame, None)
     table = (
         pl.concat(tables)
+        .join(looked, on=["code", "state"])
         .join(log.items.select(code=pl.col("code").cast(pl.Int64), id="item"), on="code")
         .select(
             item="id",
@@ -101,6 +104,7 @@ def effects(log: Log, options: EvidenceOptions) -> tuple[pl.DataFrame, dict[str,
             neutral=pl.lit(0.0),
             kind=pl.lit(units.kind),
             base="base",
+            looked="looked",
             raw="raw",
             error="error",
         )
@@ -181,18 +185,18 @@ def own_outcomes(
     units = frame.select("unit", "user", "row", "place", "time").with_columns(group=pl.Series(group))
     after = (
         units.join(
-            log.engaged.select("user", "item", "category", "kind", later="row", then="time", at="place", paid="price"),
+            log.engaged.select("user", "item", "category", "kind", "own", later="row", then="time", at="place", paid="price"),
             on="user",
         )
         .filter(pl.col("later") > pl.col("row"), pl.col("then") <= pl.col("time") + horizon)
-        .select("unit", "group", "item", "category", "kind", "paid", elsewhere=pl.col("at") != pl.col("place"))
+        .select("unit", "group", "item", "category", "kind", "paid", later=(pl.col("at") != pl.col("place")) & pl.col("own"))
     )
     items = log.items.select(item="code", category="category_code", list_price="price")
     ordered = after.filter(pl.col("kind") == "order")
 
     bought = ordered.select("unit", "group", "item").unique()
     entered = (
-        after.filter("elsewhere").group_by("unit", "group", "category").agg(only=pl.col("item").first(), items=pl.col("item").n_unique())
+        after.filter("later").group_by("unit", "group", "category").agg(only=pl.col("item").first(), items=pl.col("item").n_unique())
     )
     cheapest = ordered.group_by("unit", "group", "category").agg(paid=pl.col("paid").min())
 
@@ -310,6 +314,15 @@ class _Cells:
             cell, key // len(STATES), key % len(STATES), pair, pair_cell, weight, np.bincount(pair_cell, minlength=len(key))
         )
 
+    def looked(self, frame: pl.DataFrame, log: Log | None) -> pl.DataFrame:
+        """Share of the units of each cell that were looked at in the same visit; 1 without a log: the units are looks themselves."""
+        share = np.ones(len(self.code))
+        if log is not None:
+            views = log.engaged.select("user", "place", "item").unique().with_columns(hit=pl.lit(1.0))
+            hit = frame.join(views, on=["user", "place", "item"], how="left", maintain_order="left")["hit"].fill_null(0.0)
+            share = np.bincount(self.cell, hit.to_numpy(), len(self.code)) / np.bincount(self.cell)
+        return pl.DataFrame({"code": self.code, "state": self.state, "looked": share})
+
     def table(self, outcome: str, residual: Floats, happened: Floats, options: EvidenceOptions) -> pl.DataFrame:
         """Shrunk effects of all cells with enough units.
 
@@ -340,7 +353,7 @@ class _Cells:
                 "value": value,
                 "low": value - Z * spread,
                 "high": value + Z * spread,
-                "support": count,
+                "support": count.astype(np.int64),
                 "base": base,
                 "raw": raw,
                 "error": error,
@@ -381,9 +394,9 @@ def _moves(frame: pl.DataFrame, group: Ints, cells: _Cells, log: Log, options: E
 
 def empty_effects() -> pl.DataFrame:
     """The table without rows."""
-    numbers: dict[str, type[pl.DataType]] = dict.fromkeys(("value", "low", "high", "neutral", "base", "raw", "error"), pl.Float64)
+    numbers: dict[str, type[pl.DataType]] = dict.fromkeys(("value", "low", "high", "neutral", "base", "looked", "raw", "error"), pl.Float64)
     texts: dict[str, type[pl.DataType]] = dict.fromkeys(("item", "state", "outcome", "kind"), pl.String)
-    columns = ("item", "state", "outcome", "value", "low", "high", "support", "neutral", "kind", "base", "raw", "error")
+    columns = ("item", "state", "outcome", "value", "low", "high", "support", "neutral", "kind", "base", "looked", "raw", "error")
     return pl.DataFrame(schema={name: {**numbers, **texts, "support": pl.Int64}[name] for name in columns})
 
 

@@ -17,7 +17,7 @@ ITEM_COLUMNS = ("item", "title", "category", "price")
 
 @dataclass(frozen=True)
 class Log:
-    """``engaged`` holds view, cart and order rows: user, item, category (codes), time, visit, place, day, kind, price, row.
+    """``engaged`` holds view, cart and order rows: user, item, category (codes), time, visit, place, day, kind, price, row, own (not shown before in the same place).
 
     A *visit* is all that one user did at one moment (the lines of one invoice), a *place* is a session, or a day where
     the log has no sessions, ``row`` the place in the log by user and time. ``orders`` holds one row for each (user, day, item) of ``engaged`` that was ordered.
@@ -119,6 +119,9 @@ def read_log(events: pl.DataFrame, items: pl.DataFrame, *, at: datetime) -> Log:
             kind="behaviour",
             visit=pl.struct("user", "time").rle_id(),
         )
+        .join(exposed.select("place", "item", shown_at="row").unique(["place", "item"], keep="first"), on=["place", "item"], how="left", maintain_order="left")
+        .with_columns(own=pl.col("shown_at").is_null() | (pl.col("shown_at") > pl.col("row")))
+        .drop("shown_at")
     )
     orders = (
         engaged.filter(pl.col("kind") == "order")

@@ -14,6 +14,7 @@ from rolegen_graphs.words import Event, Intent, Reading, Role, RoleLabel, Trajec
 from ..evidence.store import Evidence
 from .beliefs import UNKNOWN, Beliefs
 from .hindsight import Hindsight
+from .shown import Met, claim_shown, walk
 
 RESOLVED = 0.5
 """a role below this confidence is not claimed: the event is unresolved"""
@@ -57,10 +58,11 @@ def read_trajectory(
     events = sorted(trajectory.events, key=lambda event: (event.at, event.event))
     hindsight = Hindsight.of(events, evidence, trajectory.at)
     past = _Past()
+    met = walk(events, evidence) if evidence.shown else {}
     claims: list[tuple[Event, _Claim, Intent, Intent]] = []
     for event in events:
         before = _active(past, event, evidence)
-        claim = _claim(event, past, before, hindsight, evidence, beliefs)
+        claim = _claim(event, past, before, hindsight, evidence, beliefs, met.get(event.event))
         after = _advance(past, event, before, evidence)
         if event.event in doubted:
             claim = _Claim(confidence=1.0, why="an earlier round doubted the role of this event")
@@ -127,8 +129,20 @@ def _label(event: Event, claim: _Claim, before: Intent, after: Intent, evidence:
     )
 
 
-def _claim(event: Event, past: _Past, before: Intent, after: Hindsight, evidence: Evidence, beliefs: Beliefs) -> _Claim:
+def _claim(
+    event: Event,
+    past: _Past,
+    before: Intent,
+    after: Hindsight,
+    evidence: Evidence,
+    beliefs: Beliefs,
+    met: Met | None,
+) -> _Claim:
+    """``met``: where exposures are logged, how the event was met."""
     claim = _Claim()
+    if met is not None:
+        claim_shown(event, met, claim.offer, evidence, beliefs)
+        return claim
     if event.behaviour == "refund":
         claim.why = "given back"
     elif event.behaviour == "order":

@@ -32,7 +32,7 @@ class Futures:
     order: Flags
     """a net order"""
     entry: Flags
-    """something else of the shown item's category is engaged with at a later visit"""
+    """something else of the item's category is engaged with of the user's own accord, at a later visit"""
     cheaper: Flags
     """a cheaper item of its category is ordered"""
     itself: Flags
@@ -40,19 +40,19 @@ class Futures:
 
 @dataclass
 class Trail:
-    """What was engaged with from a step on, within the horizon: rows of (step, kind, item or -1, not refunded)."""
+    """What was engaged with from a step on, within the horizon: rows of (step, kind, item or -1, not refunded, not shown)."""
 
-    rows: list[tuple[int, str, Ints, Flags]]
+    rows: list[tuple[int, str, Ints, Flags, Flags]]
 
     def futures(self, goods: Goods, focus: Ints, rows: Ints | slice = slice(None)) -> Futures:
         """The outcomes of the items asked about, for some of the users."""
         category, price, users = goods.category[focus], goods.price[focus], len(focus)
         found = Futures(*np.zeros((4, users), bool))
-        for number, kind, everyone, everyones in self.rows:
-            what, kept = everyone[rows], everyones[rows]
+        for number, kind, *columns in self.rows:
+            what, kept, own = (column[rows] for column in columns)
             same = (what >= 0) & (goods.category[what] == category)
             if number:
-                found.entry |= same & (what != focus)
+                found.entry |= same & own & (what != focus)
             if kind == "order":
                 found.order |= (what >= 0) & kept
                 found.itself |= kept & (what == focus)
@@ -70,7 +70,8 @@ def follow(shop: Shop, crowd: Crowd, shown: Ints, uniform: list[Floats]) -> Trai
         within = crowd.day <= end
         for place, (kind, what) in enumerate(shop.trail(item, happened)):
             if number or place > 1:  # what comes before the page is shown is no consequence of it
-                rows.append((number, kind, np.where(within, what, NOBODY), ~happened.refunded if place == 4 else always))
+                kept = ~happened.refunded if place == 4 else always
+                rows.append((number, kind, np.where(within, what, NOBODY), kept, what != item))
         crowd.day = crowd.day + shop.gap(draws)
     return Trail(rows)
 
