@@ -13,7 +13,7 @@ Right where the propensities are right, whatever is hidden; where they are not l
 shows, and then right if nothing else steered what was shown. Without exposures w = 1, and the figure is an association.
 
 Errors are clustered by user. Effects of one state and outcome count from their median, since most items move nothing there, and are
-shrunk to it by empirical Bayes (normal); the interval is that of the shrunk effect.
+shrunk to it by empirical Bayes (normal). The interval keeps the width of the estimate before shrinkage, which is the safe side.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def effects(log: Log, options: EvidenceOptions) -> tuple[pl.DataFrame, dict[str,
         return empty_effects(), {}
     frame, group, horizon = units.frame, units.group, timedelta(days=options.horizon_days)
     cells = _Cells.of(frame, units.weight)
-    ordered = _ordered(frame, log, horizon)
+    ordered = ordered_within(frame, log, horizon)
     tables = [cells.table("order", ordered - _expected(frame, ordered, group), ordered, options)]
     if units.kind == "dr":
         for name, (happened, expected) in own_outcomes(frame, group, log, horizon).items():
@@ -140,12 +140,22 @@ def _history(frame: pl.DataFrame, log: Log) -> pl.DataFrame:
         orders_before=(pl.col("kind") == "order").cum_sum().over("user"),
         looks_before=(pl.col("kind") != "order").cum_sum().over("user"),
     )
-    return frame.sort("row").join_asof(
-        counted.sort("row"), on="row", by="user", strategy="backward", allow_exact_matches=False, check_sortedness=False
-    ).with_columns(pl.col("orders_before", "looks_before").fill_null(0)).sort("unit")
+    return (
+        frame.sort("row")
+        .join_asof(
+            counted.sort("row"),
+            on="row",
+            by="user",
+            strategy="backward",
+            allow_exact_matches=False,
+            check_sortedness=False,
+        )
+        .with_columns(pl.col("orders_before", "looks_before").fill_null(0))
+        .sort("unit")
+    )
 
 
-def _ordered(frame: pl.DataFrame, log: Log, horizon: timedelta) -> Floats:
+def ordered_within(frame: pl.DataFrame, log: Log, horizon: timedelta) -> Floats:
     """(N,) whether anything was ordered, and kept, within the horizon."""
     orders = log.engaged.filter(pl.col("kind") == "order").sort("row").select("user", "row", then="time")
     found = frame.sort("row").join_asof(
@@ -159,7 +169,13 @@ def _moved(frame: pl.DataFrame, log: Log, horizon: timedelta) -> Ints:
     """(N,) the next category engaged with within the horizon that is not the unit's own; -1 for none."""
     changes = (
         log.engaged.sort("user", "row")
-        .select("user", "category", row=pl.col("row").shift(1).over("user"), when="time", before=pl.col("category").shift(1).over("user"))
+        .select(
+            "user",
+            "category",
+            row=pl.col("row").shift(1).over("user"),
+            when="time",
+            before=pl.col("category").shift(1).over("user"),
+        )
         .filter(pl.col("before") != pl.col("category"))
         .select("user", "row", "when", goes="category")
     )
@@ -171,9 +187,7 @@ def _moved(frame: pl.DataFrame, log: Log, horizon: timedelta) -> Ints:
     return found.sort("unit").select(goes).to_series().to_numpy()
 
 
-def own_outcomes(
-    frame: pl.DataFrame, group: Ints, log: Log, horizon: timedelta
-) -> dict[str, tuple[Floats, Floats]]:
+def own_outcomes(frame: pl.DataFrame, group: Ints, log: Log, horizon: timedelta) -> dict[str, tuple[Floats, Floats]]:
     """``entry``, ``cheaper`` and ``itself`` of each unit's item: what happened (N,), and what was to be expected whatever is shown.
 
     The reference of item i in a group is the share of *all* its units, whatever they were shown, that were followed by the
@@ -185,25 +199,34 @@ def own_outcomes(
     units = frame.select("unit", "user", "row", "place", "time").with_columns(group=pl.Series(group))
     after = (
         units.join(
-            log.engaged.select("user", "item", "category", "kind", "own", later="row", then="time", at="place", paid="price"),
+            log.engaged.select(
+                "user", "item", "category", "kind", "own", later="row", then="time", at="place", paid="price"
+            ),
             on="user",
         )
         .filter(pl.col("later") > pl.col("row"), pl.col("then") <= pl.col("time") + horizon)
-        .select("unit", "group", "item", "category", "kind", "paid", later=(pl.col("at") != pl.col("place")) & pl.col("own"))
+        .select(
+            "unit", "group", "item", "category", "kind", "paid", later=(pl.col("at") != pl.col("place")) & pl.col("own")
+        )
     )
     items = log.items.select(item="code", category="category_code", list_price="price")
     ordered = after.filter(pl.col("kind") == "order")
 
     bought = ordered.select("unit", "group", "item").unique()
     entered = (
-        after.filter("later").group_by("unit", "group", "category").agg(only=pl.col("item").first(), items=pl.col("item").n_unique())
+        after.filter("later")
+        .group_by("unit", "group", "category")
+        .agg(only=pl.col("item").first(), items=pl.col("item").n_unique())
     )
     cheapest = ordered.group_by("unit", "group", "category").agg(paid=pl.col("paid").min())
 
     # Units of a group that went on with the item's category, without those that only met the item itself there.
     alone = entered.filter(pl.col("items") == 1).select("unit", "group", item="only")
     asked = pl.DataFrame({"unit": np.arange(size), "group": group, "item": item, "price": price}).join(
-        items.cast({"item": pl.Int64, "category": pl.Int64}).select("item", "category"), on="item", how="left", maintain_order="left"
+        items.cast({"item": pl.Int64, "category": pl.Int64}).select("item", "category"),
+        on="item",
+        how="left",
+        maintain_order="left",
     )
 
     def share(pairs: pl.DataFrame, by: str) -> Floats:
@@ -226,7 +249,10 @@ def own_outcomes(
     joined = asked.join(low.drop("group"), on=["unit", "category"], how="left", maintain_order="left")
     happened = (joined["paid"] < joined["price"]).fill_null(False).to_numpy().astype(np.float64)
     expected = np.zeros(size)
-    prices = {key: np.sort(part["paid"].to_numpy()) for key, part in low.partition_by(["group", "category"], as_dict=True).items()}
+    prices = {
+        key: np.sort(part["paid"].to_numpy())
+        for key, part in low.partition_by(["group", "category"], as_dict=True).items()
+    }
     for key, rows in asked.with_row_index("at").partition_by(["group", "category"], as_dict=True).items():
         paid = prices.get(key)
         if paid is not None:
@@ -250,9 +276,7 @@ def _weights(frame: pl.DataFrame, kind: Kind) -> tuple[Floats, Literal["logged",
             frame.with_columns(
                 inside=pl.len().over(*stratum), both=pl.len().over("item", *stratum), alone=pl.len().over("item")
             )
-            .select(
-                (pl.col("both") + SMOOTHING * pl.col("alone") / frame.height) / (pl.col("inside") + SMOOTHING)
-            )
+            .select((pl.col("both") + SMOOTHING * pl.col("alone") / frame.height) / (pl.col("inside") + SMOOTHING))
             .to_series()
             .to_numpy()
         )
@@ -311,7 +335,13 @@ class _Cells:
         distinct, pair = np.unique(cell * (int(user.max()) + 1) + user, return_inverse=True)
         pair_cell = distinct // (int(user.max()) + 1)
         return cls(
-            cell, key // len(STATES), key % len(STATES), pair, pair_cell, weight, np.bincount(pair_cell, minlength=len(key))
+            cell,
+            key // len(STATES),
+            key % len(STATES),
+            pair,
+            pair_cell,
+            weight,
+            np.bincount(pair_cell, minlength=len(key)),
         )
 
     def looked(self, frame: pl.DataFrame, log: Log | None) -> pl.DataFrame:
@@ -319,7 +349,9 @@ class _Cells:
         share = np.ones(len(self.code))
         if log is not None:
             views = log.engaged.select("user", "place", "item").unique().with_columns(hit=pl.lit(1.0))
-            hit = frame.join(views, on=["user", "place", "item"], how="left", maintain_order="left")["hit"].fill_null(0.0)
+            hit = frame.join(views, on=["user", "place", "item"], how="left", maintain_order="left")["hit"].fill_null(
+                0.0
+            )
             share = np.bincount(self.cell, hit.to_numpy(), len(self.code)) / np.bincount(self.cell)
         return pl.DataFrame({"code": self.code, "state": self.state, "looked": share})
 
@@ -339,20 +371,20 @@ class _Cells:
         floor = np.sqrt(np.maximum(base * (1 - base), 1e-4) / np.maximum(self.users, 1))
         error = np.maximum(error, 0.5 * floor)
         kept = count >= options.min_support
-        value, spread = np.zeros(size), np.zeros(size)
+        value = np.zeros(size)
         for state in range(len(STATES)):
             rows = kept & (self.state == state)
             if rows.any():
                 raw[rows] -= _weighted_median(raw[rows], 1 / error[rows])
-                value[rows], spread[rows] = shrink_normal(raw[rows], error[rows])
+                value[rows] = shrink_normal(raw[rows], error[rows])
         return pl.DataFrame(
             {
                 "code": self.code,
                 "state": self.state,
                 "outcome": [outcome] * size,
                 "value": value,
-                "low": value - Z * spread,
-                "high": value + Z * spread,
+                "low": value - Z * error,
+                "high": value + Z * error,
                 "support": count.astype(np.int64),
                 "base": base,
                 "raw": raw,
@@ -367,14 +399,18 @@ def _weighted_median(values: Floats, weight: Floats) -> float:
     return float(values[order][place])
 
 
-def shrink_normal(raw: Floats, error: Floats) -> tuple[Floats, Floats]:
-    """Posterior mean and standard deviation of effects that are none on average and differ by what the data says."""
-    # Unweighted moments (Hedges & Olkin 1985): where the true effect is large the error is, so weights would hide it. The spread is
-    # not known better than chance lets it: under none at all the mean square has a deviation of sqrt(2 / n).
+def shrink_normal(raw: Floats, error: Floats) -> Floats:
+    """Posterior mean of effects that are none on average and differ by as much as the data says.
+
+    The spread comes from unweighted moments (Hedges & Olkin 1985): where the true effect is large the error is, so weights would hide
+    it. It is not known better than chance lets it: under none at all the mean square has a deviation of sqrt(2 / n).
+    """
+    if len(raw) < 3:
+        return raw
     noise = error**2
     spread = max(float((raw**2 - noise).mean()), float(np.sqrt(2 / len(raw)) * np.median(noise)))
-    share = spread / (spread + error**2)
-    return raw * share, np.sqrt(np.maximum(spread * error**2 / (spread + error**2), 1e-12))
+    found: Floats = raw * spread / (spread + noise)
+    return found
 
 
 def _moves(frame: pl.DataFrame, group: Ints, cells: _Cells, log: Log, options: EvidenceOptions) -> list[pl.DataFrame]:
@@ -394,10 +430,36 @@ def _moves(frame: pl.DataFrame, group: Ints, cells: _Cells, log: Log, options: E
 
 def empty_effects() -> pl.DataFrame:
     """The table without rows."""
-    numbers: dict[str, type[pl.DataType]] = dict.fromkeys(("value", "low", "high", "neutral", "base", "looked", "raw", "error"), pl.Float64)
+    numbers: dict[str, type[pl.DataType]] = dict.fromkeys(
+        ("value", "low", "high", "neutral", "base", "looked", "raw", "error"), pl.Float64
+    )
     texts: dict[str, type[pl.DataType]] = dict.fromkeys(("item", "state", "outcome", "kind"), pl.String)
-    columns = ("item", "state", "outcome", "value", "low", "high", "support", "neutral", "kind", "base", "looked", "raw", "error")
+    columns = (
+        "item",
+        "state",
+        "outcome",
+        "value",
+        "low",
+        "high",
+        "support",
+        "neutral",
+        "kind",
+        "base",
+        "looked",
+        "raw",
+        "error",
+    )
     return pl.DataFrame(schema={name: {**numbers, **texts, "support": pl.Int64}[name] for name in columns})
 
 
-__all__ = ["BROWSING", "COMPARING", "DECIDING", "ELSEWHERE", "NONE", "OUTCOMES", "effects", "empty_effects", "read_units"]
+__all__ = [
+    "BROWSING",
+    "COMPARING",
+    "DECIDING",
+    "ELSEWHERE",
+    "NONE",
+    "OUTCOMES",
+    "effects",
+    "empty_effects",
+    "read_units",
+]

@@ -119,7 +119,12 @@ def read_log(events: pl.DataFrame, items: pl.DataFrame, *, at: datetime) -> Log:
             kind="behaviour",
             visit=pl.struct("user", "time").rle_id(),
         )
-        .join(exposed.select("place", "item", shown_at="row").unique(["place", "item"], keep="first"), on=["place", "item"], how="left", maintain_order="left")
+        .join(
+            exposed.select("place", "item", shown_at="row").unique(["place", "item"], keep="first"),
+            on=["place", "item"],
+            how="left",
+            maintain_order="left",
+        )
         .with_columns(own=pl.col("shown_at").is_null() | (pl.col("shown_at") > pl.col("row")))
         .drop("shown_at")
     )

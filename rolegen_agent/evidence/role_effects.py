@@ -62,7 +62,9 @@ def _surest(effects: pl.DataFrame, *by: str) -> pl.DataFrame:
 
 def _columns(effects: pl.DataFrame, *more: str) -> pl.DataFrame:
     rate = (pl.col("base") + pl.col("value")).clip(0, 1)
-    return effects.select("item", *more, "value", "low", "high", "support", "neutral", rate=rate, base="base", state="state")
+    return effects.select(
+        "item", *more, "value", "low", "high", "support", "neutral", rate=rate, base="base", state="state"
+    )
 
 
 def _incidental(effects: pl.DataFrame, options: EvidenceOptions) -> pl.DataFrame:

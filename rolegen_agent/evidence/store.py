@@ -203,7 +203,9 @@ class Evidence:
     def _rows(self, role: str) -> _Rows:
         if role not in self._cache:
             known = role in self.names
-            self._cache[role] = _Rows.of_table(self.names[role], self.kinds[role], self.tables[role]) if known else _Rows.none()
+            self._cache[role] = (
+                _Rows.of_table(self.names[role], self.kinds[role], self.tables[role]) if known else _Rows.none()
+            )
         return self._cache[role]
 
     @cached_property
@@ -219,7 +221,11 @@ class Evidence:
         return cache[(role, column)]
 
     def _of_items(self, items: list[str]) -> pl.DataFrame:
-        chosen = {name: table.filter(pl.col("item").is_in(items)) for name, table in self.tables.items() if "item" in table.columns}
+        chosen = {
+            name: table.filter(pl.col("item").is_in(items))
+            for name, table in self.tables.items()
+            if "item" in table.columns
+        }
         effects = chosen[EFFECTS].select(
             role=pl.lit(None, pl.String),
             item="item",
@@ -233,7 +239,9 @@ class Evidence:
             neutral="neutral",
             kind="kind",
         )
-        return pl.concat([*(self._labelled(role, table) for role, table in chosen.items() if role in self.names), effects])
+        return pl.concat(
+            [*(self._labelled(role, table) for role, table in chosen.items() if role in self.names), effects]
+        )
 
     def _labelled(self, role: str, table: pl.DataFrame) -> pl.DataFrame:
         def optional(name: str) -> pl.Expr:

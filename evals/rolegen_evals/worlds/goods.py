@@ -65,7 +65,7 @@ class Goods:
         return self.role == CODE[role]
 
     @classmethod
-    def draw(cls, categories: int, breadth: int, random: np.random.Generator) -> Goods:
+    def draw(cls, categories: int, breadth: int, pace: float, random: np.random.Generator) -> Goods:
         """A catalogue of ``categories`` times 12 times ``breadth`` items."""
         role = np.array(
             [CODE[name] for name in PLANTED for _ in range(_EACH.get(name, 1) * breadth)] * categories, np.int64
@@ -76,7 +76,10 @@ class Goods:
         usual = random.uniform(5, 40, categories)[category]
         dear = np.where(role == CODE["anchor"], 2.5, np.where(role == CODE["gateway"], 0.5, 1.0))
         order = random.permutation(size)  # ids tell nothing
-        names = [_KINDS[c % len(_KINDS)] + ("" if c < len(_KINDS) else f" {c // len(_KINDS)}") for c in range(categories)]
+        draws = random.uniform(-1, 0.6, size)  # most bore a little or do nothing: a typical item moves nobody
+        names = [
+            _KINDS[c % len(_KINDS)] + ("" if c < len(_KINDS) else f" {c // len(_KINDS)}") for c in range(categories)
+        ]
         return cls(
             ids=[f"P{number:05d}" for number in order],
             titles=[
@@ -88,11 +91,11 @@ class Goods:
             price=np.round(usual * dear * random.uniform(0.8, 1.2, size), 2),
             role=role,
             strength=random.uniform(0.4, 0.95, size),
-            pull=np.where(role == CODE["incidental"], 0.0, random.uniform(-1, 1, size)),
+            pull=np.where(role == CODE["incidental"], 0.0, np.where(draws < 0, draws, draws / 0.6)),
             click=random.normal(0.2, 0.3, size) + np.where(role == CODE["incidental"], CLICKBAIT, 0.0),
             leads_to=np.where(role == CODE["bridge"], other, -1),
             completes=np.where(role == CODE["complement"], other, -1),
-            interval=np.where(role == CODE["replenishment"], np.round(random.uniform(6, 12, size)), 0.0),
+            interval=np.where(role == CODE["replenishment"], pace * np.round(random.uniform(6, 12, size)), 0.0),
         )
 
     def frame(self) -> pl.DataFrame:

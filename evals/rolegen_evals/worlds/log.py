@@ -35,7 +35,7 @@ class Planted:
     @property
     def end(self) -> datetime:
         """When the log ends: nobody's visits before it are missing."""
-        return START + timedelta(days=self.shop.knobs.days)
+        return START + timedelta(days=self.shop.days)
 
 
 def plant(shop: Shop, users: int, *, seed: int = 0) -> Planted:
@@ -51,7 +51,7 @@ def plant(shop: Shop, users: int, *, seed: int = 0) -> Planted:
         parts += _visit(shop, crowd, number, step, shown, chance, uniform)
         needs.append(pl.DataFrame({"user": number, "day": crowd.day, **crowd.mind.told()}))
         crowd.day = crowd.day + shop.gap(uniform)
-        still = np.flatnonzero(crowd.day < shop.knobs.days)
+        still = np.flatnonzero(crowd.day < shop.days)
         crowd, number, step = crowd.take(still), number[still], step + 1
     events = (
         pl.concat(parts)
@@ -110,4 +110,3 @@ def _visit(
             ).with_columns(pl.col("propensity").fill_nan(None))
         )
     return parts
-

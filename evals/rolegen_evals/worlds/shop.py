@@ -43,7 +43,9 @@ class Knobs:
     breadth: int = 1
     """times 12 items in each category"""
     days: float = 110.0
-    """how long the log is; users come in during the first ``ARRIVALS_DAYS`` and visit it to its end"""
+    """how long the log is, at pace 1; users come in during the first ``ARRIVALS_DAYS`` and visit it to its end"""
+    pace: float = 1.0
+    """stretches all times: at 3 a need lasts weeks, as the windows of a real project take it"""
 
 
 EASY = Knobs(noise=0.0, hidden=0.0)
@@ -160,17 +162,30 @@ class Shop(ABC):
 
     goods: Goods
     knobs: Knobs
-    active_days: float = 10.0
-    horizon_days: float = 14.0
     quality: Floats = field(default_factory=lambda: np.zeros(0))
     """(I,) what the shop believes to be worth showing to motivated users"""
+
+    @property
+    def active_days(self) -> float:
+        """A need shows so long after the last engagement."""
+        return 10.0 * self.knobs.pace
+
+    @property
+    def horizon_days(self) -> float:
+        """So long what follows an exposure is counted."""
+        return 14.0 * self.knobs.pace
+
+    @property
+    def days(self) -> float:
+        """Length of the log."""
+        return self.knobs.days * self.knobs.pace
 
     @classmethod
     def open(cls, seed: int, knobs: Knobs | None = None) -> Self:
         """The shop of a seed."""
         chosen = knobs or Knobs()
         random = np.random.default_rng([seed, 1])
-        goods = Goods.draw(chosen.categories, chosen.breadth, random)
+        goods = Goods.draw(chosen.categories, chosen.breadth, chosen.pace, random)
         return cls(goods, chosen, quality=random.normal(0, 1, len(goods)))
 
     @abstractmethod
@@ -188,7 +203,9 @@ class Shop(ABC):
 
     def newcomers(self, users: int, random: np.random.Generator) -> Crowd:
         """Users before their first visit, which come in spread over ``ARRIVALS_DAYS``."""
-        return Crowd(self.minds(users, random), Seen.nothing(users), random.uniform(0, ARRIVALS_DAYS, users))
+        return Crowd(
+            self.minds(users, random), Seen.nothing(users), random.uniform(0, ARRIVALS_DAYS * self.knobs.pace, users)
+        )
 
     def policy(self, crowd: Crowd) -> npt.NDArray[np.float32]:
         """(N, I) probability that each item is shown: eye-catchers to those about to buy, triggers to nobody in need.
@@ -200,9 +217,9 @@ class Shop(ABC):
         hot = np.isin(stage, (COMPARING, DECIDING))[:, None]
         bait, start = goods.is_a("incidental"), goods.is_a("trigger")
         logit = RETARGETS * here + 1.2 * (hot & bait) + 1.0 * ((stage == NONE)[:, None] & start)
-        logit = logit.astype(np.float32) + self.knobs.hidden * np.outer(
-            crowd.mind.motivation, self.quality
-        ).astype(np.float32)
+        logit = logit.astype(np.float32) + self.knobs.hidden * np.outer(crowd.mind.motivation, self.quality).astype(
+            np.float32
+        )
         np.exp(logit, out=logit)
         logit /= logit.sum(axis=1, keepdims=True)
         return logit
@@ -234,7 +251,7 @@ class Shop(ABC):
 
     def gap(self, uniform: Floats) -> Floats:
         """Days to the next visit."""
-        return 1.0 + np.floor(3 * uniform[2])
+        return self.knobs.pace * (1.0 + np.floor(3 * uniform[2]))
 
     def some(self, pool: Flags, category: Ints, uniform: Floats) -> Ints:
         """For each user one item of ``pool`` (I,) in the category (N,); -1 where the category is -1."""

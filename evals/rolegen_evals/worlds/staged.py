@@ -29,9 +29,9 @@ BEGINS, DIES, GOES_ON, BUYS = 0.06, 0.05, 0.35, 0.35
 """chance of a step without anybody's doing: a need begins, dies, goes a step further, somebody who is deciding buys"""
 LOOKS_UP = 0.5
 """chance that somebody with a need looks up something of it"""
-COLD, MATCH = 1.6, 2.4
+COLD, MATCH = 1.1, 2.2
 """log odds against a look at anything, and for one at what is needed"""
-TEMPTS, STRAYS, HELPS = 0.9, 0.7, 0.4
+TEMPTS, STRAYS, HELPS = 1.0, 0.8, 0.5
 """what the pull of an item does: begins a need where there is none, draws one away, helps it or bores"""
 FRESH = 4
 """steps after a purchase in which its complements sell"""
@@ -110,7 +110,11 @@ class StagedShop(Shop):
         order, order_role, view_role = self._moved(mind, item, viewed, eager, u)
 
         decides = (mind.need >= 0) & (mind.stage == DECIDING)
-        cart = np.where(decides & (u[7] < 0.6) & (u[9] >= self.knobs.noise), self.some(goods.is_a("target"), mind.need, u[8]), NOBODY)
+        cart = np.where(
+            decides & (u[7] < 0.6) & (u[9] >= self.knobs.noise),
+            self.some(goods.is_a("target"), mind.need, u[8]),
+            NOBODY,
+        )
         by_itself = (order < 0) & decides & (u[10] < BUYS * eager)
         order = np.where(by_itself, self.some(goods.is_a("target"), mind.need, u[8]), order)
         order_role = np.where(by_itself, CODE["target"], order_role)
@@ -132,9 +136,7 @@ class StagedShop(Shop):
             refunded=(order >= 0) & (u[11] < REFUNDS),
         )
 
-    def _moved(
-        self, mind: StagedMind, item: Ints, viewed: Flags, eager: Floats, u: Floats
-    ) -> tuple[Ints, Ints, Ints]:
+    def _moved(self, mind: StagedMind, item: Ints, viewed: Flags, eager: Floats, u: Floats) -> tuple[Ints, Ints, Ints]:
         """What looking at the shown item does: the item ordered, the role of that order, the role of the look."""
         goods = self.goods
         category, draw = goods.category[item], u[5]
@@ -159,7 +161,9 @@ class StagedShop(Shop):
 
         inert = goods.is_a("incidental")[item]
         tempts = viewed & ~inert & ~starts & (before < 0) & (draw < TEMPTS * goods.pull[item])
-        strays = viewed & ~inert & ~distracts & (before >= 0) & (before != category) & (draw < STRAYS * goods.pull[item])
+        strays = (
+            viewed & ~inert & ~distracts & (before >= 0) & (before != category) & (draw < STRAYS * goods.pull[item])
+        )
         mind.need = np.where(tempts | strays, category, mind.need)
         mind.stage = np.where(tempts | strays, BROWSING, mind.stage)
         mind.anchored &= ~(tempts | strays)
@@ -182,7 +186,9 @@ class StagedShop(Shop):
         comparison = self.does(item, viewed, "comparison")
         further, back = comparison & works & early, comparison & half & deciding
         mind.stage = np.where(
-            further | sets | (likes & ~leads), np.minimum(mind.stage + 1, DECIDING), np.where(back, COMPARING, mind.stage)
+            further | sets | (likes & ~leads),
+            np.minimum(mind.stage + 1, DECIDING),
+            np.where(back, COMPARING, mind.stage),
         )
         mind.need = np.where(bores & ~leads, NOBODY, mind.need)
         note((comparison & here) | (likes & ~leads & ~sets), "comparison")

@@ -87,7 +87,7 @@ def true_effects(shop: Shop, *, moments: int = 600, seed: int = 0) -> pl.DataFra
     """
     random = np.random.default_rng([seed, 2])
     crowd, category, stage, weight = _moments(shop, moments, random)
-    users, steps, goods = len(stage), int(shop.horizon_days) + 1, shop.goods
+    users, steps, goods = len(stage), int(shop.horizon_days / shop.knobs.pace) + 1, shop.goods
     draws = [random.random((DRAWS, users)) for _ in range(steps)]
     usual = follow(shop, crowd, np.full(users, NOBODY), draws)
     elsewhere = STATES.index("elsewhere")
@@ -146,7 +146,7 @@ def _moments(shop: Shop, quota: int, random: np.random.Generator) -> tuple[Crowd
         draws = random.random((DRAWS, len(stage)))
         shop.step(crowd, shop.show(crowd, draws)[0], draws)
         crowd.day = crowd.day + shop.gap(draws)
-        crowd = crowd.take(np.flatnonzero(crowd.day <= shop.knobs.days - shop.horizon_days))
+        crowd = crowd.take(np.flatnonzero(crowd.day <= shop.days - shop.horizon_days))
     category, stage = (np.concatenate([one[k] for one in found]) for k in (1, 2))
     weight = np.concatenate([one[3] for one in found])
     everybody = found[0][0].joined([one[0] for one in found[1:]])
