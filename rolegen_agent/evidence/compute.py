@@ -20,6 +20,7 @@ from .options import EvidenceOptions
 from .role_effects import NAMES as EFFECT_NAMES
 from .role_effects import role_effects
 from .store import CATEGORY_PAIRS, EFFECTS, ITEMS, NAMES, SIBLINGS, Evidence
+from .units import Kind
 
 
 def compute_evidence(
@@ -60,10 +61,12 @@ def compute_evidence(
     single = {role: table for role, table in tables.items() if role not in ("bridge", "complement")}
     tables["incidental"] = incidental(single, options)
     tables[EFFECTS], effect_counts = effects(log, options)
-    names, kinds = {**NAMES, "target": target_name(log)}, dict.fromkeys(NAMES, "association")
+    names = {**NAMES, "target": target_name(log)}
+    kinds: dict[str, Kind] = dict.fromkeys(NAMES, "association")
     if not log.exposed.is_empty():
         tables |= role_effects(tables[EFFECTS], options, log.items)
-        names, kinds = names | EFFECT_NAMES, kinds | dict.fromkeys(EFFECT_NAMES, "dr")
+        names |= EFFECT_NAMES
+        kinds |= dict.fromkeys(EFFECT_NAMES, "dr")
     tables[CATEGORY_PAIRS] = category_bridges
     tables[SIBLINGS] = siblings
     tables[ITEMS] = log.items.select("item", "title", "category")

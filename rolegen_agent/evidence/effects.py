@@ -1,6 +1,6 @@
 """What an item does, given the intent state: doubly robust effects where exposures are logged, associations otherwise.
 
-A *unit* is one exposure (in a log without exposures: one view or cart; without those: one order line). The effect of item i in
+Over the units of ``units.py``. The effect of item i in
 state s is ``E[Y | do(show i), s]`` less the same for the typical item: what showing i brings beyond showing anything.
 It is estimated by augmented inverse propensity weighting (Robins, Rotnitzky & Zhao 1994; Dudík, Langford & Li 2011 for logged
 policies), with weights normalised (Hájek) and an outcome regression that is fitted on other users than it is used for
@@ -20,53 +20,41 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from .followed import moved_to, ordered_within, own_outcomes
 from .log import Log
 from .options import EvidenceOptions
 from .shrink import Z
-from .states import BROWSING, COMPARING, DECIDING, ELSEWHERE, HERE, NONE, STATES, with_states
+from .states import HERE, STATES
+from .units import SMOOTHING, Floats, Ints, read_units
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Kind = Literal["dr", "association"]
 OUTCOMES = ("order", "entry", "cheaper", "itself")
-"""a net order; something else of the category engaged with of the user's own accord, at a later visit; a cheaper item of the category ordered; the item
-itself ordered; each within the horizon. ``move:CATEGORY`` is the fifth kind: the next other category engaged with"""
+"""within the horizon: a net order; something else of the category engaged with of the user's own accord, at a later visit; a cheaper
+item of the category ordered; the item itself ordered. ``move:CATEGORY`` is the fifth kind: the next other category engaged with"""
 MOVE = "move:"
 FOLDS = 5
 RIDGE = 1.0
 """of the outcome regression, per unit on standardised covariates"""
-LEAST_PROPENSITY = 1e-3
-"""smaller ones are raised to it, counted: one unit must not speak for thousands"""
-SMOOTHING = 5.0
-"""pseudo exposures of a stratum when propensities are modelled"""
+_COLUMNS = (
+    "item",
+    "state",
+    "outcome",
+    "value",
+    "low",
+    "high",
+    "support",
+    "neutral",
+    "kind",
+    "base",
+    "looked",
+    "raw",
+    "error",
+)
 MOST_MOVES = 40
 """categories that moves are counted into; the rest has too few"""
-
-
-@dataclass(frozen=True)
-class Units:
-    """Who was where, what was shown, and with which weight: N units."""
-
-    frame: pl.DataFrame
-    """unit, user, row, item, category (codes), time, place, price, need, stage, state, and what the user had done before"""
-    weight: Floats
-    """(N,) inverse propensities"""
-    kind: Kind
-    propensities: Literal["logged", "modelled", "none"]
-    raised: int
-    """propensities below ``LEAST_PROPENSITY``"""
-
-    @property
-    def group(self) -> Ints:
-        """(N,) number of the (stage, category of the need)."""
-        need, stage = self.frame["need"].fill_null(-1).to_numpy(), self.frame["stage"].to_numpy()
-        return np.unique((need.astype(np.int64) + 1) * 8 + stage, return_inverse=True)[1].astype(np.int64)
 
 
 def effects(log: Log, options: EvidenceOptions) -> tuple[pl.DataFrame, dict[str, int]]:
@@ -113,177 +101,6 @@ def effects(log: Log, options: EvidenceOptions) -> tuple[pl.DataFrame, dict[str,
     return table, {"effect_units": frame.height, "propensities_raised": units.raised}
 
 
-def read_units(log: Log, options: EvidenceOptions) -> Units | None:
-    """The units whose horizon is over; None where the log has nothing of the kind."""
-    shown = log.exposed if not log.exposed.is_empty() else log.engaged
-    kind: Kind = "association" if log.exposed.is_empty() else "dr"
-    if kind == "association":
-        shown = shown.filter(pl.col("kind") != "order") if log.has_views else shown
-        shown = shown.with_columns(propensity=pl.lit(None, pl.Float64))
-    horizon = timedelta(days=options.horizon_days)
-    matured = shown.filter(pl.col("time") <= log.at - horizon).select(
-        "user", "item", "category", "time", "row", "place", "price", "propensity"
-    )
-    if matured.is_empty():
-        return None
-    frame = with_states(matured, log.engaged, options).sort("user", "row").with_row_index("unit")
-    frame = _history(frame, log)
-    weight, told, raised = _weights(frame, kind)
-    return Units(frame, weight, kind, told, raised)
-
-
-def _history(frame: pl.DataFrame, log: Log) -> pl.DataFrame:
-    """What a user had done before each unit: the covariates of the outcome regression."""
-    counted = log.engaged.sort("user", "row").select(
-        "user",
-        "row",
-        orders_before=(pl.col("kind") == "order").cum_sum().over("user"),
-        looks_before=(pl.col("kind") != "order").cum_sum().over("user"),
-    )
-    return (
-        frame.sort("row")
-        .join_asof(
-            counted.sort("row"),
-            on="row",
-            by="user",
-            strategy="backward",
-            allow_exact_matches=False,
-            check_sortedness=False,
-        )
-        .with_columns(pl.col("orders_before", "looks_before").fill_null(0))
-        .sort("unit")
-    )
-
-
-def ordered_within(frame: pl.DataFrame, log: Log, horizon: timedelta) -> Floats:
-    """(N,) whether anything was ordered, and kept, within the horizon."""
-    orders = log.engaged.filter(pl.col("kind") == "order").sort("row").select("user", "row", then="time")
-    found = frame.sort("row").join_asof(
-        orders, on="row", by="user", strategy="forward", allow_exact_matches=False, check_sortedness=False
-    )
-    soon = found.sort("unit").select((pl.col("then") <= pl.col("time") + horizon).fill_null(False))
-    return soon.to_series().to_numpy().astype(np.float64)
-
-
-def _moved(frame: pl.DataFrame, log: Log, horizon: timedelta) -> Ints:
-    """(N,) the next category engaged with within the horizon that is not the unit's own; -1 for none."""
-    changes = (
-        log.engaged.sort("user", "row")
-        .select(
-            "user",
-            "category",
-            row=pl.col("row").shift(1).over("user"),
-            when="time",
-            before=pl.col("category").shift(1).over("user"),
-        )
-        .filter(pl.col("before") != pl.col("category"))
-        .select("user", "row", "when", goes="category")
-    )
-    found = frame.sort("row").join_asof(
-        changes.sort("row"), on="row", by="user", strategy="forward", allow_exact_matches=True, check_sortedness=False
-    )
-    within = (pl.col("when") <= pl.col("time") + horizon) & (pl.col("goes") != pl.col("category"))
-    goes = pl.when(within.fill_null(False)).then(pl.col("goes").cast(pl.Int64)).otherwise(-1)
-    return found.sort("unit").select(goes).to_series().to_numpy()
-
-
-def own_outcomes(frame: pl.DataFrame, group: Ints, log: Log, horizon: timedelta) -> dict[str, tuple[Floats, Floats]]:
-    """``entry``, ``cheaper`` and ``itself`` of each unit's item: what happened (N,), and what was to be expected whatever is shown.
-
-    The reference of item i in a group is the share of *all* its units, whatever they were shown, that were followed by the
-    outcome of i: so every unit is asked about every item of a category that it went on with.
-    """
-    size, groups = frame.height, int(group.max()) + 1
-    inside = np.bincount(group, minlength=groups).astype(np.float64)
-    item, price = frame["item"].to_numpy().astype(np.int64), frame["price"].fill_null(0.0).to_numpy()
-    units = frame.select("unit", "user", "row", "place", "time").with_columns(group=pl.Series(group))
-    after = (
-        units.join(
-            log.engaged.select(
-                "user", "item", "category", "kind", "own", later="row", then="time", at="place", paid="price"
-            ),
-            on="user",
-        )
-        .filter(pl.col("later") > pl.col("row"), pl.col("then") <= pl.col("time") + horizon)
-        .select(
-            "unit", "group", "item", "category", "kind", "paid", later=(pl.col("at") != pl.col("place")) & pl.col("own")
-        )
-    )
-    items = log.items.select(item="code", category="category_code", list_price="price")
-    ordered = after.filter(pl.col("kind") == "order")
-
-    bought = ordered.select("unit", "group", "item").unique()
-    entered = (
-        after.filter("later")
-        .group_by("unit", "group", "category")
-        .agg(only=pl.col("item").first(), items=pl.col("item").n_unique())
-    )
-    cheapest = ordered.group_by("unit", "group", "category").agg(paid=pl.col("paid").min())
-
-    # Units of a group that went on with the item's category, without those that only met the item itself there.
-    alone = entered.filter(pl.col("items") == 1).select("unit", "group", item="only")
-    asked = pl.DataFrame({"unit": np.arange(size), "group": group, "item": item, "price": price}).join(
-        items.cast({"item": pl.Int64, "category": pl.Int64}).select("item", "category"),
-        on="item",
-        how="left",
-        maintain_order="left",
-    )
-
-    def share(pairs: pl.DataFrame, by: str) -> Floats:
-        counted = pairs.group_by("group", pl.col(by).cast(pl.Int64)).agg(n=pl.len())
-        found = asked.join(counted, on=["group", by], how="left", maintain_order="left")
-        return found["n"].fill_null(0).to_numpy() / inside[group]
-
-    def mine(pairs: pl.DataFrame, by: str) -> Floats:
-        known = pairs.select(pl.col("unit").cast(pl.Int64), pl.col(by).cast(pl.Int64), hit=pl.lit(1.0))
-        return asked.join(known, on=["unit", by], how="left", maintain_order="left")["hit"].fill_null(0.0).to_numpy()
-
-    found = {
-        "itself": (mine(bought, "item"), share(bought, "item")),
-        "entry": (
-            mine(entered, "category") - mine(alone, "item"),
-            share(entered, "category") - share(alone, "item"),
-        ),
-    }
-    low = cheapest.select(pl.col("unit").cast(pl.Int64), pl.col("category").cast(pl.Int64), "group", "paid")
-    joined = asked.join(low.drop("group"), on=["unit", "category"], how="left", maintain_order="left")
-    happened = (joined["paid"] < joined["price"]).fill_null(False).to_numpy().astype(np.float64)
-    expected = np.zeros(size)
-    prices = {
-        key: np.sort(part["paid"].to_numpy())
-        for key, part in low.partition_by(["group", "category"], as_dict=True).items()
-    }
-    for key, rows in asked.with_row_index("at").partition_by(["group", "category"], as_dict=True).items():
-        paid = prices.get(key)
-        if paid is not None:
-            at = rows["at"].to_numpy()
-            expected[at] = np.searchsorted(paid, rows["price"].to_numpy()) / inside[key[0]]
-    found["cheaper"] = (happened, expected)
-    return found
-
-
-def _weights(frame: pl.DataFrame, kind: Kind) -> tuple[Floats, Literal["logged", "modelled", "none"], int]:
-    """(N,) inverse propensities."""
-    if kind == "association":
-        return np.ones(frame.height), "none", 0
-    if frame["propensity"].null_count() == 0:
-        told: Literal["logged", "modelled"] = "logged"
-        chance = frame["propensity"].to_numpy()
-    else:
-        told = "modelled"
-        stratum = ["stage", "need"]
-        chance = (
-            frame.with_columns(
-                inside=pl.len().over(*stratum), both=pl.len().over("item", *stratum), alone=pl.len().over("item")
-            )
-            .select((pl.col("both") + SMOOTHING * pl.col("alone") / frame.height) / (pl.col("inside") + SMOOTHING))
-            .to_series()
-            .to_numpy()
-        )
-    low = chance < LEAST_PROPENSITY
-    return 1 / np.where(low, LEAST_PROPENSITY, chance), told, int(low.sum())
-
-
 def _expected(frame: pl.DataFrame, outcome: Floats, group: Ints) -> Floats:
     """(N,) expected outcome of each unit's moment, whatever is shown: ridge within the groups, fitted on other users."""
     x = np.log1p(
@@ -303,8 +120,8 @@ def _expected(frame: pl.DataFrame, outcome: Floats, group: Ints) -> Floats:
         inside = group[fit]
         count = np.bincount(inside, minlength=groups)
         mean_y = (np.bincount(inside, outcome[fit], groups) + SMOOTHING * everyone) / (count + SMOOTHING)
-        mean_x = np.column_stack([np.bincount(inside, column, groups) for column in x[fit].T])
-        mean_x /= np.maximum(count, 1)[:, None]
+        sums = np.column_stack([np.bincount(inside, column, groups) for column in x[fit].T])
+        mean_x = sums / np.maximum(count, 1)[:, None]
         centred = x[fit] - mean_x[inside]
         gram = centred.T @ centred + RIDGE * np.sqrt(fit.sum()) * np.eye(x.shape[1])
         slope = np.linalg.solve(gram, centred.T @ (outcome[fit] - mean_y[inside]))
@@ -415,7 +232,7 @@ def shrink_normal(raw: Floats, error: Floats) -> Floats:
 
 def _moves(frame: pl.DataFrame, group: Ints, cells: _Cells, log: Log, options: EvidenceOptions) -> list[pl.DataFrame]:
     """Effects on where a need goes next, for items of the need's own category."""
-    moved = _moved(frame, log, timedelta(days=options.horizon_days))
+    moved = moved_to(frame, log, timedelta(days=options.horizon_days))
     here = np.isin(frame["state"].to_numpy(), HERE)
     into = np.bincount(moved[here & (moved >= 0)], minlength=len(log.categories))
     chosen = np.argsort(-into, kind="stable")[:MOST_MOVES]
@@ -430,36 +247,6 @@ def _moves(frame: pl.DataFrame, group: Ints, cells: _Cells, log: Log, options: E
 
 def empty_effects() -> pl.DataFrame:
     """The table without rows."""
-    numbers: dict[str, type[pl.DataType]] = dict.fromkeys(
-        ("value", "low", "high", "neutral", "base", "looked", "raw", "error"), pl.Float64
-    )
-    texts: dict[str, type[pl.DataType]] = dict.fromkeys(("item", "state", "outcome", "kind"), pl.String)
-    columns = (
-        "item",
-        "state",
-        "outcome",
-        "value",
-        "low",
-        "high",
-        "support",
-        "neutral",
-        "kind",
-        "base",
-        "looked",
-        "raw",
-        "error",
-    )
-    return pl.DataFrame(schema={name: {**numbers, **texts, "support": pl.Int64}[name] for name in columns})
-
-
-__all__ = [
-    "BROWSING",
-    "COMPARING",
-    "DECIDING",
-    "ELSEWHERE",
-    "NONE",
-    "OUTCOMES",
-    "effects",
-    "empty_effects",
-    "read_units",
-]
+    kinds: dict[str, type[pl.DataType]] = dict.fromkeys(_COLUMNS, pl.Float64)
+    kinds |= dict.fromkeys(("item", "state", "outcome", "kind"), pl.String)
+    return pl.DataFrame(schema={**kinds, "support": pl.Int64})

@@ -9,7 +9,7 @@ import polars as pl
 from .effects import MOVE
 from .options import EvidenceOptions
 
-NAMES: Mapping[str, str] = {
+NAMES: dict[str, str] = {
     "trigger": "trigger.entry_effect",
     "bridge": "bridge.move_effect",
     "anchor": "anchor.cheaper_bought_effect",

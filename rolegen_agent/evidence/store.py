@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import polars as pl
 
@@ -17,6 +16,7 @@ from rolegen_graphs.words import Role, Statistic
 from .next_order import NextOrder
 from .options import FORMAT_VERSION, EvidenceOptions
 from .signals import FEATURES
+from .units import Kind
 
 NAMES: dict[str, str] = {
     "trigger": "trigger.reentry_lift",
@@ -33,7 +33,6 @@ CATEGORY_PAIRS = "bridge_categories"
 SIBLINGS = "siblings"
 ITEMS = "items"
 EFFECTS = "effects"
-Kind = Literal["association", "dr"]
 
 
 @dataclass(frozen=True)

@@ -189,9 +189,9 @@ def _bought_as(event: Event, met: Met, beliefs: Beliefs, sure: float) -> tuple[R
         opens = max(beliefs.per_look(event.item, state, "itself") for state in ("none", "elsewhere", "browsing"))
         if opens > SELLS:
             return "gateway", 0.8, (), "the first order, of an item that sells without a need"
-    if met.shown and met.last is not None and met.last.category != event.category:
-        if beliefs.per_look(event.item, "satisfied", "itself") > SELLS and met.state not in (COMPARING, DECIDING):
-            return "complement", 0.8, (met.last.event,), f"bought soon after {met.last.title}"
+    aside = met.state not in (COMPARING, DECIDING) and beliefs.per_look(event.item, "satisfied", "itself") > SELLS
+    if met.shown and aside and met.last is not None and met.last.category != event.category:
+        return "complement", 0.8, (met.last.event,), f"bought soon after {met.last.title}"
     return "target", sure, met.need, "it met the need"
 
 

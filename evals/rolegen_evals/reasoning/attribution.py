@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from rolegen_agent.evidence.effects import Units
 from rolegen_agent.evidence.log import Log
+from rolegen_agent.evidence.units import Units
 
 Floats = npt.NDArray[np.float64]
 

@@ -22,10 +22,12 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from rolegen_agent.evidence.effects import effects, ordered_within, read_units
+from rolegen_agent.evidence.effects import effects
+from rolegen_agent.evidence.followed import ordered_within
 from rolegen_agent.evidence.log import read_log
 from rolegen_agent.evidence.options import EvidenceOptions
 from rolegen_agent.evidence.states import STATES
+from rolegen_agent.evidence.units import read_units
 from rolegen_errors import InputError
 
 from ..worlds import WORLDS, Knobs, Shop, plant, true_effects
@@ -96,9 +98,9 @@ def one_seed(world: str, seed: int, users: int, moments: int, knobs: Knobs) -> M
         right = np.sign(clear["effect"].to_numpy()) == np.sign(clear["score"].to_numpy())
         found["sign_accuracy", name] = float(right.mean())
     both = truth.join(estimated.select("item", "state", "low", "high"), on=["item", "state"], how="inner")
-    found["covers", "dr"] = float(((both["low"] <= both["effect"]) & (both["effect"] <= both["high"])).mean() or 0.0)
+    found["covers", "dr"] = _share(both, (pl.col("low") <= pl.col("effect")) & (pl.col("effect") <= pl.col("high")))
     idle = both.filter(pl.col("role") == "incidental")
-    found["incidental_covers_0", "dr"] = float(((idle["low"] <= 0) & (idle["high"] >= 0)).mean() or 0.0)
+    found["incidental_covers_0", "dr"] = _share(idle, (pl.col("low") <= 0) & (pl.col("high") >= 0))
     return found
 
 
@@ -131,3 +133,7 @@ def _permuted(estimated: pl.DataFrame, seed: int) -> pl.DataFrame:
 def _rank(cells: pl.DataFrame) -> float:
     score = cells["score"].to_numpy()
     return 0.0 if np.ptp(score) == 0 else float(stats.spearmanr(cells["effect"].to_numpy(), score).statistic)
+
+
+def _share(cells: pl.DataFrame, true: pl.Expr) -> float:
+    return float(cells.select(true.mean()).item())

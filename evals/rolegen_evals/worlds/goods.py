@@ -29,8 +29,37 @@ _EACH = {"target": 2, "incidental": 3}
 """items of a disposition in each category, times ``breadth``; 1 where not named"""
 CLICKBAIT = 1.3
 """how much more, in log odds, people look at what moves nothing"""
-_KINDS = "kettle lantern ribbon basket candle mirror cushion drawer planter apron teapot garland".split()
-_WORDS = "amber ivory walnut copper linen slate coral velvet cobalt olive maple pearl russet indigo ochre".split()
+_KINDS = [
+    "kettle",
+    "lantern",
+    "ribbon",
+    "basket",
+    "candle",
+    "mirror",
+    "cushion",
+    "drawer",
+    "planter",
+    "apron",
+    "teapot",
+    "garland",
+]
+_WORDS = [
+    "amber",
+    "ivory",
+    "walnut",
+    "copper",
+    "linen",
+    "slate",
+    "coral",
+    "velvet",
+    "cobalt",
+    "olive",
+    "maple",
+    "pearl",
+    "russet",
+    "indigo",
+    "ochre",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +91,8 @@ class Goods:
         return len(self.ids)
 
     def is_a(self, role: Role) -> npt.NDArray[np.bool_]:
-        return self.role == CODE[role]
+        found: npt.NDArray[np.bool_] = self.role == CODE[role]
+        return found
 
     @classmethod
     def draw(cls, categories: int, breadth: int, pace: float, random: np.random.Generator) -> Goods:

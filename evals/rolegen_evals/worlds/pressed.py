@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rolegen_graphs.words import Role
+
 from .goods import CODE, Floats, Ints
 from .shop import BROWSING, COMPARING, DECIDING, NOBODY, NONE, Flags, Happened, Mind, Shop
 
@@ -143,14 +145,15 @@ class PressedShop(Shop):
         mind.sure = np.where(bridge & unsure, np.minimum(mind.sure + 0.3 * strength, 1), mind.sure)
         role[bridge & (mind.need == goods.leads_to[item])] = CODE["bridge"]
 
-        for name, rise, doubt in (("anchor", 0.25, 0.3), ("comparison", 0.35, 0.25)):
+        steps: tuple[tuple[Role, float, float], ...] = (("anchor", 0.25, 0.3), ("comparison", 0.35, 0.25))
+        for name, rise, doubt in steps:
             looks = self.does(item, viewed, name) & here
             mind.sure = np.where(looks & unsure, np.minimum(mind.sure + rise * strength, 1), mind.sure)
             mind.sure = np.where(looks & ~unsure, mind.sure - doubt * strength, mind.sure)
             if name == "anchor":
                 mind.cheap = np.where(looks & unsure, 0.5, mind.cheap)
                 looks = looks & unsure
-            role[looks] = CODE[name]  # type: ignore[index]
+            role[looks] = CODE[name]
 
         target = self.does(item, viewed, "target") | self.does(item, viewed, "replenishment")
         chance = strength * eager * np.minimum(mind.want[everyone, category], 1) / (1 + np.exp(-8 * (mind.sure - SURE)))
@@ -167,10 +170,11 @@ class PressedShop(Shop):
         opens = self.does(item, viewed, "gateway") & (mind.orders == 0) & (draw < strength / 3)
         mind.trust |= opens
         order, order_role = np.full(len(item), NOBODY), np.full(len(item), CODE["target"])
-        for who, what in ((buys, "target"), (also, "complement"), (opens, "gateway")):
+        bought: tuple[tuple[Flags, Role], ...] = ((buys, "target"), (also, "complement"), (opens, "gateway"))
+        for who, what in bought:
             order = np.where(who, item, order)
-            order_role = np.where(who, CODE[what], order_role)  # type: ignore[index]
-            role[who] = CODE[what]  # type: ignore[index]
+            order_role = np.where(who, CODE[what], order_role)
+            role[who] = CODE[what]
         return order, order_role, role
 
     def _paid(self, mind: PressedMind, item: Ints) -> None:

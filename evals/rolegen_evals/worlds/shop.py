@@ -16,7 +16,9 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from .goods import CODE, Floats, Goods, Ints
+from rolegen_graphs.words import Role
+
+from .goods import Floats, Goods, Ints
 
 Flags = npt.NDArray[np.bool_]
 ARRIVALS_DAYS = 30.0
@@ -217,12 +219,10 @@ class Shop(ABC):
         hot = np.isin(stage, (COMPARING, DECIDING))[:, None]
         bait, start = goods.is_a("incidental"), goods.is_a("trigger")
         logit = RETARGETS * here + 1.2 * (hot & bait) + 1.0 * ((stage == NONE)[:, None] & start)
-        logit = logit.astype(np.float32) + self.knobs.hidden * np.outer(crowd.mind.motivation, self.quality).astype(
-            np.float32
-        )
-        np.exp(logit, out=logit)
-        logit /= logit.sum(axis=1, keepdims=True)
-        return logit
+        known = np.outer(self.knobs.hidden * crowd.mind.motivation, self.quality)
+        chance: npt.NDArray[np.float32] = np.exp((logit + known).astype(np.float32))
+        chance /= chance.sum(axis=1, keepdims=True)
+        return chance
 
     def show(self, crowd: Crowd, uniform: Floats) -> tuple[Ints, Floats]:
         """Draw the items shown by the policy: item (N,) and its probability; -1 where nothing is shown."""
@@ -251,7 +251,8 @@ class Shop(ABC):
 
     def gap(self, uniform: Floats) -> Floats:
         """Days to the next visit."""
-        return self.knobs.pace * (1.0 + np.floor(3 * uniform[2]))
+        days: Floats = self.knobs.pace * (1.0 + np.floor(3 * uniform[2]))
+        return days
 
     def some(self, pool: Flags, category: Ints, uniform: Floats) -> Ints:
         """For each user one item of ``pool`` (I,) in the category (N,); -1 where the category is -1."""
@@ -262,6 +263,6 @@ class Shop(ABC):
             found[who] = members[(uniform[who] * len(members)).astype(np.int64)]
         return found
 
-    def does(self, shown: Ints, viewed: Flags, role: str) -> Flags:
+    def does(self, shown: Ints, viewed: Flags, role: Role) -> Flags:
         """Who looked at an item of this disposition."""
-        return viewed & (self.goods.role[shown] == CODE[role])  # type: ignore[index]
+        return viewed & self.goods.is_a(role)[shown]

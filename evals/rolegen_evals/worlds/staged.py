@@ -22,6 +22,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rolegen_graphs.words import Role
+
 from .goods import CODE, Floats, Ints
 from .shop import BROWSING, COMPARING, DECIDING, NOBODY, NONE, Flags, Happened, Mind, Shop
 
@@ -148,7 +150,7 @@ class StagedShop(Shop):
         order_role = np.full(len(item), CODE["target"])
         before, stage_before = mind.need.copy(), mind.stage.copy()
 
-        def note(who: Flags, name: str) -> None:
+        def note(who: Flags, name: Role) -> None:
             role[who] = CODE[name]
 
         trigger = self.does(item, viewed, "trigger")
@@ -205,7 +207,8 @@ class StagedShop(Shop):
         gateway = self.does(item, viewed, "gateway")
         opens = gateway & (draw < goods.strength[item] / 3) & (mind.orders == 0)
         mind.trust |= opens
-        for who, name in ((buys, "target"), (also, "complement"), (opens, "gateway")):
+        bought: tuple[tuple[Flags, Role], ...] = ((buys, "target"), (also, "complement"), (opens, "gateway"))
+        for who, name in bought:
             order = np.where(who, item, order)
             order_role = np.where(who, CODE[name], order_role)
             note(who, name)

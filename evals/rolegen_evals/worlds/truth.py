@@ -48,8 +48,8 @@ class Trail:
         """The outcomes of the items asked about, for some of the users."""
         category, price, users = goods.category[focus], goods.price[focus], len(focus)
         found = Futures(*np.zeros((4, users), bool))
-        for number, kind, *columns in self.rows:
-            what, kept, own = (column[rows] for column in columns)
+        for number, kind, everything, everyones, all_own in self.rows:
+            what, kept, own = everything[rows], everyones[rows], all_own[rows]
             same = (what >= 0) & (goods.category[what] == category)
             if number:
                 found.entry |= same & own & (what != focus)
