@@ -8,15 +8,20 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import polars as pl
+from pydantic import ValidationError
 
 from rolegen_errors import ProjectError
 from rolegen_graphs import LoopSettings, Parts
+from rolegen_graphs.fusion import Fusion
+from rolegen_graphs.gate import Gate
+from rolegen_graphs.selection import Selection
 from rolegen_graphs.words import Observation, Role, Statistic
 
 from .artefacts import Artefacts, load
 from .dormant import dormant_users
 from .ingest.report import IngestReport
 from .project import Project
+from .settings import LlmSettings, ReasonerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,8 +31,9 @@ if TYPE_CHECKING:
     from rolegen_graphs.llm import LlmReasoner
     from rolegen_prompts import PromptPack
 
+    from .allocation import Allocation
     from .evidence import Evidence
-    from .llm import LlmClient
+    from .llm import LlmClient, Price
     from .memory import Memory
 
 SHOWN_CATEGORIES = 40
@@ -45,36 +51,46 @@ class Assembly:
     """dormant users at the decision time, see :func:`rolegen_agent.dormant.dormant_users`"""
     client: LlmClient | None
     """None when no LLM is involved"""
+    allocation: Allocation | None = None
+    """how an LLM budget was shared out, if one was given"""
 
 
 def assemble(
-    project: Project, at: datetime, memory: Memory, *, chat: BaseChatModel | None = None, model: str | None = None
+    project: Project,
+    at: datetime,
+    memory: Memory,
+    *,
+    chat: BaseChatModel | None = None,
+    model: str | None = None,
+    allotment: str = "",
 ) -> Assembly:
     """Load the artefacts for ``at`` and build the ports.
 
     Args:
         chat: any langchain-core chat model; None builds one from ``[llm]`` when the project's reasoner is ``llm``.
         model: the name of ``chat`` for the trace.
+        allotment: what else makes this another run, see :func:`rolegen_agent.allocation.fingerprint`.
 
     Raises:
         ProjectError: nothing is trained for ``at``, or the LLM reasoner has no model.
     """
     from .backbone_tool import BackboneRecommender, use_threads
     from .catalogue import TextCatalogue
-    from .observer import LogObserver
+    from .observer import LogObserver, typical_spend
     from .reasoning import EvidenceReasoner
 
     settings = project.settings
     found = load(project, at)
     use_threads(1)  # decisions run side by side: threads within one would only fight
     dormant = dormant_users(found.events.lazy(), at, settings.dormancy)
-    evidence = EvidenceReasoner(found.evidence, found.market, paths=settings.reasoner.paths)
+    evidence = EvidenceReasoner(found.evidence, found.market, paths=proposed(settings.reasoner))
     catalogue = TextCatalogue(found.items, found.market, stock_days=settings.data.stock_days)
     client, llm, prompts = None, None, None
     if settings.reasoner.kind == "llm" or chat is not None:
         prompts = _prompts(project)
         client, llm = _llm(project, found, memory, prompts, chat, model)
-    run = _run_name(project, found, llm.name if llm else evidence.name, prompts)
+    fusion = load_fusion(project)
+    run = _run_name(project, found, llm.name if llm else evidence.name, prompts, fusion if llm else None, allotment)
     observer = LogObserver(
         found.events,
         found.items,
@@ -82,19 +98,58 @@ def assemble(
         dormant=dict(zip(dormant["user"].to_list(), dormant["reason"].to_list(), strict=True)),
         max_events=settings.reasoner.max_events,
         telling=frozenset(found.evidence.tables["replenishment"]["item"].to_list()),
+        typical_spend=typical_spend(found.events),
     )
     parts = Parts(
         observer=observer,
         reasoner=llm or evidence,
         fallback=evidence if llm else None,
+        evidence=evidence if llm else None,
         catalogue=catalogue,
         recommender=BackboneRecommender(found.backbone, catalogue, until=at if _goes_on(project, at) else None),
         memory=memory,
     )
+    wanted = settings.reasoner
     loop = LoopSettings(
-        run=run, rounds=settings.reasoner.rounds, slate_size=settings.slate.size, think=settings.reasoner.think
+        run=run,
+        rounds=wanted.rounds,
+        slate_size=settings.slate.size,
+        think=wanted.think,
+        gate=Gate(ask_from=wanted.ask_from),
+        fusion=fusion,
+        selection=Selection(
+            paths=wanted.paths,
+            diversity=wanted.diversity,
+            per_role=wanted.per_role,
+            per_category=wanted.per_category,
+        ),
     )
     return Assembly(parts=parts, settings=loop, artefacts=found, dormant=dormant, client=client)
+
+
+def proposed(settings: ReasonerSettings) -> int:
+    """Paths that a reasoner proposes: at least as many as are used."""
+    return max(settings.proposed, settings.paths)
+
+
+def load_fusion(project: Project) -> Fusion:
+    """The fitted parameters that the project names, or the stated defaults.
+
+    Raises:
+        ProjectError: the file is missing, or holds something else.
+    """
+    name = project.settings.reasoner.fusion
+    if name is None:
+        return Fusion()
+    file = project.root / name
+    try:
+        return Fusion.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise ProjectError(
+            f"the fusion parameters cannot be read: {error}",
+            where=str(file),
+            fix="write what `fit_fusion(cases).model_dump_json()` gave, or remove [reasoner] fusion",
+        ) from error
 
 
 def _goes_on(project: Project, at: datetime) -> bool:
@@ -120,7 +175,7 @@ def _llm(
 ) -> tuple[LlmClient, LlmReasoner]:
     from rolegen_graphs.llm import LlmReasoner
 
-    from .llm import Limits, LlmClient, Price, chat_model
+    from .llm import Limits, LlmClient, chat_model
 
     settings, llm, budget = project.settings, project.settings.llm, project.settings.budget
     name = model or llm.model
@@ -137,15 +192,12 @@ def _llm(
         timeout_s=llm.timeout_s,
         temperature=llm.temperature,
     )
-    price = None
-    if llm.input_usd_per_million is not None and llm.output_usd_per_million is not None:
-        price = Price(input_per_million=llm.input_usd_per_million, output_per_million=llm.output_usd_per_million)
     client = LlmClient(
         chat,
         name=name,
         log=memory,
         limits=Limits(**budget.model_dump()),
-        price=price,
+        price=known_price(llm),
         retries=llm.retries,
         concurrency=llm.concurrency,
     )
@@ -156,10 +208,19 @@ def _llm(
         client,
         model=name,
         prompts=prompts,
-        paths=settings.reasoner.paths,
+        paths=proposed(settings.reasoner),
         categories=_offer(found),
         statistics=_statistics(found.evidence),
     )
+
+
+def known_price(llm: LlmSettings) -> Price | None:
+    """What the project says that the model costs; None where it does not say."""
+    from .llm import Price
+
+    if llm.input_usd_per_million is None or llm.output_usd_per_million is None:
+        return None
+    return Price(input_per_million=llm.input_usd_per_million, output_per_million=llm.output_usd_per_million)
 
 
 def _offer(found: Artefacts) -> Callable[[Observation], Sequence[str]]:
@@ -191,7 +252,14 @@ def _statistics(
     return look
 
 
-def _run_name(project: Project, found: Artefacts, reasoner: str, prompts: PromptPack | None) -> str:
+def _run_name(
+    project: Project,
+    found: Artefacts,
+    reasoner: str,
+    prompts: PromptPack | None,
+    fusion: Fusion | None,
+    allotment: str,
+) -> str:
     """Date, reasoner and a digest of all that shapes a decision: the same command is the same run, and a changed
     setting or prompt is another one."""
     settings = project.settings
@@ -199,5 +267,7 @@ def _run_name(project: Project, found: Artefacts, reasoner: str, prompts: Prompt
         (settings.reasoner, settings.slate, settings.dormancy, settings.data.stock_days, settings.llm.temperature)
     )
     texts = [prompts.get(name).sha256 for name in sorted(prompts.names())] if prompts else []
+    texts += [fusion.model_dump_json()] if fusion is not None else []
+    texts += [allotment] if allotment else []
     digest = hashlib.sha256("\n".join((found.fingerprint, shaping, *texts)).encode()).hexdigest()[:8]
     return f"{found.at.astimezone(UTC):%Y-%m-%d}/{reasoner}/{digest}"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.runnables import RunnableConfig
 
 from rolegen_errors import ProjectError
-from rolegen_graphs import LoopSettings, create_decision_graph, decision_id
+from rolegen_graphs import create_decision_graph, decision_id
 from rolegen_graphs.words import Decision
 
 from .llm.usage import RunUsage
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
     from langgraph.graph.state import CompiledStateGraph
 
+    from .allocation import Allocation
     from .assembly import Assembly
     from .backbone_tool import BackboneRecommender
     from .memory import Memory
@@ -50,7 +51,7 @@ class AwakenReport:
     fallbacks: int
     """decisions in which the evidence reasoner stood in because the LLM could not answer"""
     sure: int
-    """decisions that cost no call, because the recommender was sure of the user"""
+    """decisions that cost no call, because the gate or the LLM budget granted the user none"""
     calls: int
     """questions that were put to the LLM now, answered or not"""
     cached: int
@@ -61,6 +62,8 @@ class AwakenReport:
     """None when the model's price is not known"""
     seconds: float
     stopped: bool
+    allocation: Allocation | None = None
+    """how an LLM budget was shared out, if one was given"""
 
 
 def awaken(
@@ -128,7 +131,7 @@ def awaken(
                     continue
                 decision = future.result()
                 done += 1
-                confident = unasked(decision, assembly.settings)
+                confident = unasked(decision)
                 sure += confident and assembly.client is not None
                 fallbacks += not confident and stood_in(decision, assembly.parts.reasoner.name)
                 if saver is not None and not keep_checkpoints:
@@ -152,12 +155,13 @@ def awaken(
         cost_usd=None if used.cost_usd is None else used.cost_usd - (before.cost_usd or 0.0),
         seconds=time.perf_counter() - started,
         stopped=halted.is_set() and done < len(todo),
+        allocation=assembly.allocation,
     )
 
 
-def unasked(decision: Decision, settings: LoopSettings) -> bool:
-    """Whether the recommender was so sure of the user that no LLM was asked."""
-    return settings.think == "uncertain" and decision.slate_without_reasoning.entropy < settings.entropy_floor
+def unasked(decision: Decision) -> bool:
+    """Whether no LLM was asked because the user was not worth it, by the gate or beside others in a budget."""
+    return decision.worth is not None and not decision.worth.rounds
 
 
 def stood_in(decision: Decision, reasoner: str) -> bool:

@@ -144,13 +144,20 @@ class RoleGen:
         users: Sequence[str],
         at: datetime | str,
         *,
+        llm_budget: str | int | None = None,
         progress: Progress = _silent,
         stop: Event | None = None,
     ) -> AwakenReport:
-        """Decide on many users; what memory holds already is not done again. See :mod:`rolegen_agent.batch`."""
+        """Decide on many users; what memory holds already is not done again. See :mod:`rolegen_agent.batch`.
+
+        Args:
+            llm_budget: calls (``200``) or dollars (``"2.50usd"``) that are spent on the users for whom thinking matters
+                most; the evidence reasoner decides on the others. Budget and users are part of the run.
+        """
         from .batch import awaken
 
-        assembly, settings = self.assembly(at), self.project.settings
+        assembly = self.assembly(at) if llm_budget is None else self._budgeted(users, at, llm_budget, progress, stop)
+        settings = self.project.settings
         thinking = assembly.client is not None
         return awaken(
             assembly,
@@ -162,6 +169,33 @@ class RoleGen:
             checkpoints=self._checkpoints() if thinking or settings.memory.keep_checkpoints else None,
             keep_checkpoints=settings.memory.keep_checkpoints,
             progress=lambda done, total: progress("awaken", done, total),
+            stop=stop,
+        )
+
+    def _budgeted(
+        self, users: Sequence[str], at: datetime | str, llm_budget: str | int, progress: Progress, stop: Event | None
+    ) -> Assembly:
+        """An assembly of its own: another run than without a budget, with calls counted by itself."""
+        from .allocation import LlmBudget, fingerprint, spend
+        from .assembly import assemble, known_price
+
+        budget, settings, when = LlmBudget.parse(llm_budget), self.project.settings, moment(at)
+        limited = settings.model_copy(update={"budget": budget.within(settings.budget)})
+        assembly = assemble(
+            Project(self.project.root, limited),
+            when,
+            self.memory,
+            chat=self._chat,
+            model=self._model,
+            allotment=fingerprint(budget, users),
+        )
+        return spend(
+            assembly,
+            users,
+            when,
+            budget,
+            price=known_price(settings.llm),
+            progress=lambda done, total: progress("rank", done, total),
             stop=stop,
         )
 

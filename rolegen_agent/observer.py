@@ -39,6 +39,7 @@ class LogObserver:
         dormant: why a user counts as dormant, by user or by (user, time); None = the time since the last event.
         max_events: longer histories are cut to the most telling events.
         telling: items that the evidence says something about; they are kept before others.
+        typical_spend: what a customer's value is measured by, see :func:`typical_spend`; None leaves it unknown.
     """
 
     def __init__(
@@ -50,12 +51,14 @@ class LogObserver:
         dormant: Callable[[str, datetime], str] | Mapping[str, str] | None = None,
         max_events: int = 120,
         telling: frozenset[str] = frozenset(),
+        typical_spend: float | None = None,
     ) -> None:
         require_columns(events, EVENT_COLUMNS, "events")
         require_columns(items, ITEM_COLUMNS, "items")
         if max_events < 1:
             raise InputError("max_events must be at least 1", where=str(max_events), fix="leave it at its default")
         self._memory, self._dormant, self._max_events = memory, dormant, max_events
+        self._typical_spend = typical_spend
         catalogue = items.sort("item").with_row_index("code")
         self._items: list[str] = catalogue["item"].to_list()
         self._titles: list[str] = catalogue["title"].to_list()
@@ -105,6 +108,7 @@ class LogObserver:
             events=tuple(self._event_at(row) for row in self._chosen(start, stop)),
             total_events=stop - start,
             orders=len(order_days),
+            value=self._value(start, stop),
             days_since_last=idle,
             dormant_because=self._reason(user, at, len(order_days), idle),
             cohort=cohort,
@@ -163,6 +167,15 @@ class LogObserver:
             price=None if price != price else price,
         )
 
+    def _value(self, start: int, stop: int) -> float | None:
+        """Spent before the decision, over what the median customer spent; refunds are taken off."""
+        kinds, amount = self._behaviour[start:stop], self._price[start:stop] * self._quantity[start:stop]
+        priced = ~np.isnan(amount) & ((kinds == _ORDER) | (kinds == _REFUND))
+        if not self._typical_spend or not priced.any():
+            return None
+        sign = np.where(kinds[priced] == _ORDER, 1.0, -1.0)
+        return round(max(0.0, float((sign * np.abs(amount[priced])).sum())) / self._typical_spend, 6)
+
     def _reason(self, user: str, at: datetime, orders: int, idle: float) -> str:
         if callable(self._dormant):
             return self._dormant(user, at)
@@ -170,6 +183,23 @@ class LogObserver:
             return self._dormant[user]
         what = f"ordered on {orders} day{'s' if orders != 1 else ''}" if orders else "never ordered"
         return f"{what}; last seen {idle:.0f} days before the decision"
+
+
+def typical_spend(events: pl.DataFrame) -> float | None:
+    """What the median customer with an order spent in ``events``, net of refunds; None where no order has a price."""
+    amount = (pl.col("price").cast(pl.Float64) * pl.col("quantity").cast(pl.Float64)).abs()
+    spent = (
+        events.lazy()
+        .filter(pl.col("behaviour").is_in(["order", "refund"]) & pl.col("price").is_not_null())
+        .with_columns(net=pl.when(pl.col("behaviour") == "order").then(amount).otherwise(-amount))
+        .group_by("user")
+        .agg(pl.col("net").sum())
+        .filter(pl.col("net") > 0)
+        .select(pl.col("net").median())
+        .collect()
+        .item()
+    )
+    return float(spent) if spent is not None else None
 
 
 def cohort_of(orders: int, idle_days: float) -> str:

@@ -35,12 +35,15 @@ def awaken_in_processes(
     progress: Progress,
     stop: Event,
     processes: int | None = None,
+    llm_budget: str | None = None,
 ) -> AwakenReport:
     """As :meth:`RoleGen.awaken`, on all cores where that helps: many users and no LLM to wait for.
 
     Call it from a program whose main module may be imported again (``if __name__ == "__main__":``), since workers are
     spawned. ``processes`` None takes one for each core, at most four.
     """
+    if llm_budget is not None:
+        return shop.awaken(users, at, llm_budget=llm_budget, progress=progress, stop=stop)
     started, when = time.perf_counter(), moment(at)
     assembly, wanted = shop.assembly(when), list(dict.fromkeys(users))
     finished = {user for user, then in shop.memory.finished(assembly.settings.run) if then == when}

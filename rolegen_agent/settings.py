@@ -94,10 +94,29 @@ class ReasonerSettings(Section):
 
     kind: Literal["evidence", "llm"] = Field("evidence", description='"evidence" (log statistics) or "llm"')
     rounds: int = Field(2, ge=1, description="most rounds of the inner loop per decision")
-    paths: int = Field(4, ge=1, description="counterfactual paths per round")
+    paths: int = Field(4, ge=1, description="counterfactual paths used per round")
+    proposed: int = Field(8, ge=1, description="paths proposed per round, of which the best and most diverse are used")
+    diversity: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="which paths are used: 0 looks at their effects alone, 1 at how little they are alike",
+    )
+    per_role: int = Field(2, ge=1, description="most used paths that begin with the same role")
+    per_category: int = Field(2, ge=1, description="most used paths that end in the same category")
     prompts: str | None = Field(None, description="folder of prompts that override the shipped ones")
     think: Literal["always", "uncertain"] = Field(
-        "always", description='"always" reasons for everybody; "uncertain" only where the backbone is not sure'
+        "always",
+        description='"always" asks an LLM about everybody; "uncertain" lets the gate decide about whom, and how often',
+    )
+    ask_from: float = Field(
+        0.4,
+        ge=0,
+        lt=0.7,
+        description='with "uncertain": worth of a user above which an LLM is asked; from 0.7 on in all rounds',
+    )
+    fusion: str | None = Field(
+        None, description="JSON file of fitted parameters by which LLM labels and log are fused; default: stated ones"
     )
     max_events: int = Field(60, ge=1, description="events of a trajectory that are shown to the reasoner")
 

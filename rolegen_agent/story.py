@@ -9,12 +9,12 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from rolegen_graphs.words import ROLES, Decision, Effect, ItemSpec, Outcome, Path, Role, RoleLabel
+from rolegen_graphs.words import ROLES, Decision, Effect, ItemSpec, Outcome, Path, PathChoice, Role, RoleLabel, Round
 
 from .report.text import bounded, points
-from .report.words import reasoner_words
+from .report.words import choice_words, parts_words, reasoner_words
 
-SHOWN_LABELS, SHOWN_PATHS, SHOWN_BOUGHT = 6, 4, 10
+SHOWN_LABELS, SHOWN_PATHS, SHOWN_BOUGHT = 6, 12, 10
 COLOURS: Mapping[Role, str] = dict(
     zip(
         ROLES,
@@ -28,6 +28,7 @@ def story(decision: Decision, outcome: Outcome | None, titles: Mapping[str, str]
     """One customer's decision as a panel; nothing from outside is read as markup."""
     last, trajectory = decision.rounds[-1], decision.observation.trajectory
     bought = set(outcome.items) if outcome else set()
+    effects, choices = {e.path: e for e in last.effects}, {c.path: c for c in last.choices}
     parts: list[RenderableType] = [
         Text(trajectory.dormant_because, style="italic"),
         Text(f"{trajectory.total_events} events on {trajectory.orders} order days before {decision.at.date()}"),
@@ -35,12 +36,13 @@ def story(decision: Decision, outcome: Outcome | None, titles: Mapping[str, str]
         *(_label(label, decision) for label in _telling(last.reading.labels)),
         Text(f"  intent now: {last.reading.intent.stage}, {bounded(last.reading.intent.need, 100) or 'no open need'}"),
         _heading("What could bring them back"),
-        *(_path(path, decision, {e.path: e for e in last.effects}.get(path.path)) for path in last.paths[:SHOWN_PATHS]),
+        *(_path(path, effects.get(path.path), choices.get(path.path)) for path in _chosen_first(last)[:SHOWN_PATHS]),
         _heading("Slate (✓ bought afterwards)"),
         _slate(decision, bought),
         _heading("What they really did"),
         _outcome(outcome, titles),
         Text(f"answered by {reasoner_words(decision.reasoner)}", style="dim"),
+        *([Text(bounded(decision.worth.why, 200), style="dim")] if decision.worth else []),
     ]
     return Panel(Group(*parts), title=Text(f"customer {bounded(decision.user, 40)}", style="bold"), title_align="left")
 
@@ -62,7 +64,13 @@ def _label(label: RoleLabel, decision: Decision) -> Text:
     text.append(f"{label.role:<13} ", style=COLOURS[label.role])
     text.append(f"{bounded(event.title, 44):<44} ")
     text.append(bounded(label.why, 110), style="dim")
-    return text
+    return text.append(f"\n      {parts_words(label)}", style="dim") if label.parts else text
+
+
+def _chosen_first(last: Round) -> list[Path]:
+    """The used paths in the order of their choice, then the others in that of the proposal."""
+    places = {choice.path: choice.place for choice in last.choices if choice.place is not None}
+    return sorted(last.paths, key=lambda path: places.get(path.path, len(last.paths) + 1))
 
 
 def _spec(spec: ItemSpec) -> str:
@@ -72,7 +80,7 @@ def _spec(spec: ItemSpec) -> str:
     return f"{spec.role}: {bounded(spec.text, 50) or spec.category or 'any item'}{price}"
 
 
-def _path(path: Path, decision: Decision, effect: Effect | None) -> Text:
+def _path(path: Path, effect: Effect | None, choice: PathChoice | None) -> Text:
     text = Text("  ")
     text.append(f"{path.operation} ", style="dim")
     text.append(_spec(path.intervention), style=COLOURS[path.intervention.role])
@@ -83,7 +91,7 @@ def _path(path: Path, decision: Decision, effect: Effect | None) -> Text:
         change = f"  {points(effect.change)} [{points(effect.low)}, {points(effect.high)}]"
         text.append(change, style="dim")
     text.append(f"\n      {bounded(path.why, 150)}", style="dim")
-    return text
+    return text.append(f"\n      {choice_words(choice)}", style="" if choice.chosen else "yellow") if choice else text
 
 
 def _slate(decision: Decision, bought: set[str]) -> Table:

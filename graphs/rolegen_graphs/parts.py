@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from rolegen_errors import ProjectError, ReasonerError
 
-from .ports import Catalogue, Memory, Observer, Reasoner, Recommender
+from .fusion import Fusion
+from .gate import Gate, Think
+from .ports import Catalogue, Memory, Observer, Reasoner, Recommender, RoleEvidence
+from .selection import Selection
 from .words import Answer
 
 T = TypeVar("T")
@@ -24,10 +27,15 @@ class LoopSettings:
     rounds: int = 2
     """passes of the inner loop at most"""
     slate_size: int = 10
-    think: Literal["always", "uncertain"] = "always"
-    """``uncertain``: users on whom the recommender is sure (entropy below ``entropy_floor``) get no LLM call"""
-    entropy_floor: float = 2.0
-    """nats; also below it no further round is worth its cost"""
+    think: Think = "always"
+    """``uncertain``: the gate decides who gets LLM calls, and in how many of the ``rounds``"""
+    gate: Gate = field(default_factory=Gate)
+    granted: Mapping[str, int] | None = None
+    """LLM rounds by user, as a budget was allocated; users who are not in it get none. None: no such budget"""
+    fusion: Fusion = field(default_factory=Fusion)
+    """how an LLM's labels and the log's evidence are combined"""
+    selection: Selection = field(default_factory=Selection)
+    """which of the proposed paths are used"""
     min_categories: int = 3
     """a slate with fewer categories counts as collapsed (where the paths named as many)"""
 
@@ -48,7 +56,8 @@ class Parts:
     """The ports of one loop.
 
     ``fallback`` answers where ``reasoner`` raises ``ReasonerError`` and for users not worth an LLM call; without one
-    the error ends the decision.
+    the error ends the decision, and nobody is left out. ``evidence`` is what the reasoner's labels are fused with, and
+    what the gate knows of the log; without it labels stay as the reasoner gave them.
     """
 
     observer: Observer
@@ -56,6 +65,7 @@ class Parts:
     catalogue: Catalogue
     recommender: Recommender
     fallback: Reasoner | None = None
+    evidence: RoleEvidence | None = None
     memory: Memory | None = None
 
     def ask(self, node: Node, question: Callable[[Reasoner], T], *, unless: str = "") -> tuple[T, Answer]:

@@ -23,6 +23,8 @@ from .words import (
     Path,
     Reading,
     Reflection,
+    Role,
+    RoleBelief,
     RoleLabel,
     Signal,
     Slate,
@@ -70,6 +72,17 @@ class Reasoner(Protocol):
         *,
         site: CallSite,
     ) -> Reflection: ...
+
+
+class RoleEvidence(Protocol):
+    """What the log alone says for the roles of a user's events: one side of a fused label, and part of the gate."""
+
+    def beliefs(self, seen: Observation) -> Mapping[int, Mapping[Role, RoleBelief]]:
+        """By event id, by role. Roles that the log does not speak for are left out, and so are events without any.
+
+        What is left out has no probability of its own: the fusion spreads the rest over the roles that are not named.
+        """
+        ...
 
 
 class Catalogue(Protocol):

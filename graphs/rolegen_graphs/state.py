@@ -5,7 +5,21 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TypedDict
 
-from .words import Answer, Candidate, Correction, Decision, Effect, Observation, Path, Reading, Round, Signal, Slate
+from .words import (
+    Answer,
+    Candidate,
+    Correction,
+    Decision,
+    Effect,
+    Observation,
+    Path,
+    PathChoice,
+    Reading,
+    Round,
+    Signal,
+    Slate,
+    Worth,
+)
 
 
 class DecisionInput(TypedDict):
@@ -37,6 +51,8 @@ class DecisionState(TypedDict, total=False):
     """what ``observe`` saw"""
     baseline: Slate
     """the recommender's slate without any reasoning"""
+    worth: Worth | None
+    """whether an LLM is asked, and why; None where there is none, or nobody else to ask"""
     number: int
     """number of the current round, from 1"""
     corrections: list[Correction]
@@ -51,6 +67,8 @@ class DecisionState(TypedDict, total=False):
     """every spec with its fate"""
     effects: list[Effect]
     """estimated effect of each path that has an item"""
+    choices: list[PathChoice]
+    """which paths are used, and why the others are not"""
     slate: Slate
     """slate with the candidates integrated"""
     signals: list[Signal]

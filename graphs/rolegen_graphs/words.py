@@ -65,6 +65,8 @@ class Trajectory(Record):
     """events in the log before ``at``, including those not shown in ``events``"""
     orders: int
     """distinct order days before ``at``"""
+    value: float | None = None
+    """what the user spent before ``at``, net of refunds, over what the shop's median customer spent; None = unknown"""
     days_since_last: float
     dormant_because: str
     cohort: str
@@ -126,6 +128,32 @@ class Statistic(Record):
     kind: Literal["association", "dr"] = "association"
 
 
+class RoleBelief(Record):
+    """What the log says for one role of one event: a probability, and how many observations stand behind it."""
+
+    probability: Confidence
+    support: Annotated[int, Field(ge=0)]
+    """observations of the log behind the statistic, and events of the user's own that speak for the role"""
+    statistic: Statistic | None = None
+
+
+class LabelParts(Record):
+    """The two sides that a fused label was made of: what the LLM claimed, and what the log says for the same event."""
+
+    llm_role: Role
+    llm_confidence: Confidence
+    log_role: Role | None
+    """the likeliest role by the log; None where it says nothing about the event"""
+    log_probability: Confidence
+    """of ``log_role``; 0 without one"""
+    log_for_llm_role: Confidence
+    """what the log says for the role that the LLM claimed; 0 where it does not mention it"""
+    support: Annotated[int, Field(ge=0)]
+    """observations behind the log's side"""
+    log_weight: Confidence
+    """weight of the log in the pool; the LLM has the rest"""
+
+
 class RoleLabel(Record):
     """The functional role that one event played for this user, given the intent at that moment."""
 
@@ -140,6 +168,8 @@ class RoleLabel(Record):
     statistic: Statistic | None = None
     """what the log's evidence says for this role and item, if anything"""
     why: str = ""
+    parts: LabelParts | None = None
+    """both sides of a fused label; None where one reasoner answered alone"""
 
 
 class Reading(Record):
@@ -201,6 +231,20 @@ class Effect(Record):
     change: float
     low: float
     high: float
+
+
+class PathChoice(Record):
+    """Whether a path was used, and why: chosen for effect and diversity, or left out for a reason that is said."""
+
+    path: int
+    chosen: bool
+    place: Annotated[int, Field(ge=1)] | None = None
+    """1 for the path that was chosen first; None for one that was not chosen"""
+    effect: Confidence | None = None
+    """the lower end of the effect's interval, scaled to [0, 1] over the round's eligible paths; None for others"""
+    likeness: Confidence | None = None
+    """to the most similar path that was chosen before it, or in its stead"""
+    reason: str
 
 
 class SlateItem(Record):
@@ -266,10 +310,28 @@ class Round(Record):
     paths: tuple[Path, ...]
     candidates: tuple[Candidate, ...]
     effects: tuple[Effect, ...]
+    choices: tuple[PathChoice, ...] = ()
+    """one for each path, in the order of ``paths``; empty in decisions from before paths were selected"""
     slate: Slate
     signals: tuple[Signal, ...]
     reflection: Reflection
     answers: tuple[Answer, ...]
+
+
+class Worth(Record):
+    """How much an LLM's thinking may matter for a user, as the uncertainty gate sees it; see ``rolegen_graphs.gate``."""
+
+    uncertainty: Confidence
+    """of the recommender: entropy of its slate without reasoning"""
+    thinness: Confidence
+    """of the evidence: how little the log says about the events of the trajectory"""
+    value: Confidence
+    """of the user, beside other customers of the shop; 0.5 where it is not known"""
+    worth: Confidence
+    """the three together"""
+    rounds: Annotated[int, Field(ge=0)]
+    """rounds in which the LLM may be asked; 0: the fallback answers"""
+    why: str
 
 
 class Decision(Record):
@@ -288,6 +350,8 @@ class Decision(Record):
     slate_without_reasoning: Slate
     reasoner: str
     """who answered: ``evidence``, ``llm:<model>``, or ``mixed`` when a fallback happened"""
+    worth: Worth | None = None
+    """why an LLM was asked, or was not; None where there is none to ask"""
 
 
 class CallSite(Record):

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from rolegen_errors import ProjectError
 
+from ..allocation import Allocation, LlmBudget
 from ..facade import RoleGen
 from ..processes import awaken_in_processes
 from ..report.words import reasoner_words
@@ -28,6 +29,14 @@ def awaken(
         str | None, typer.Option("--reasoner", help="evidence (log statistics, no LLM) or llm; else as in the project.")
     ] = None,
     model: Annotated[str | None, typer.Option("--model", help="Model name for --reasoner llm.")] = None,
+    llm_budget: Annotated[
+        str | None,
+        typer.Option(
+            "--llm-budget",
+            metavar="N|N.NNusd",
+            help="Spend so many LLM calls, or dollars, on the users for whom thinking matters most.",
+        ),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before an LLM run.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -41,9 +50,10 @@ def awaken(
         chosen = user or shop.dormant(at)["user"].to_list()
         chosen = chosen[: limit or len(chosen)]
         if shop.project.settings.reasoner.kind == "llm":
-            _before_llm(shop, len(chosen), ask=not yes and not json and err.is_terminal)
+            budget = LlmBudget.parse(llm_budget) if llm_budget is not None else LlmBudget()
+            _before_llm(shop, len(chosen), ask=not yes and not json and err.is_terminal, most=budget.calls)
         with bars() as progress, stop_on_interrupt() as stop:
-            report = awaken_in_processes(shop, chosen, at, progress=progress, stop=stop)
+            report = awaken_in_processes(shop, chosen, at, progress=progress, stop=stop, llm_budget=llm_budget)
     if json:
         as_json(asdict(report))
     else:
@@ -60,7 +70,9 @@ def awaken(
             table.add_row("tokens", f"{report.tokens:,}")
             table.add_row("cost", Text(cost))
             table.add_row("stand-ins", f"{report.fallbacks:,} decisions in which the evidence reasoner answered too")
-            table.add_row("not asked", f"{report.sure:,} decisions, the backbone being sure of these users")
+            table.add_row("not asked", f"{report.sure:,} decisions: the gate or the budget granted these users no LLM")
+            if report.allocation is not None:
+                table.add_row("LLM budget", budget_words(report.allocation))
         else:
             table.add_row("answered by", reasoner_words("evidence"))
         table.add_row("time", f"{report.seconds:.1f} s")
@@ -70,6 +82,14 @@ def awaken(
     if report.stopped:
         err.print("stopped; the same command goes on from here", style="bold")
         raise typer.Exit(130)
+
+
+def budget_words(found: Allocation) -> str:
+    """How an LLM budget was shared out, in one line."""
+    told = f"{found.budget}: {found.asked:,} of {found.considered:,} users asked, forecast {found.forecast:g}"
+    if found.least_worth is not None:
+        told += f"; the last one is worth {found.least_worth:.3f}"
+    return told if found.next_worth is None else f"{told}, the first one left out {found.next_worth:.3f}"
 
 
 def explain(
@@ -122,7 +142,7 @@ def erase(
     out.print(", ".join(f"{rows} from {table}" for table, rows in counts.items() if rows) or "nothing was stored")
 
 
-def _before_llm(shop: RoleGen, users: int, *, ask: bool) -> None:
+def _before_llm(shop: RoleGen, users: int, *, ask: bool, most: int | None = None) -> None:
     """Say what the run may cost, and make sure that the endpoint answers, before anything is spent."""
     from ..llm import check_endpoint
 
@@ -139,7 +159,7 @@ def _before_llm(shop: RoleGen, users: int, *, ask: bool) -> None:
     usual = users * 4 * shop.project.settings.reasoner.rounds
     limits = [2 * usual]
     limits += [] if budget.calls_per_decision is None else [users * budget.calls_per_decision]
-    limits += [] if budget.calls_per_run is None else [budget.calls_per_run]
+    limits += [one for one in (budget.calls_per_run, most) if one is not None]
     most = min(limits)
     told = f"{users:,} users with {llm.model}: usually up to {min(usual, most):,} calls, at most {most:,}"
     err.print(told, markup=False, soft_wrap=True)

@@ -70,7 +70,7 @@ class DecisionStore(Store):
             connection.execute(delete(BegunRow).where(BegunRow.decision == decision.decision))
 
     def _clear_for_rerecording(self, connection: Connection, decision: Decision, values: Values) -> None:
-        changed = {name: values[name] for name in ("reasoner", "observation", "horizon_end")}
+        changed = {name: values[name] for name in ("reasoner", "observation", "worth", "horizon_end")}
         same = and_(*(getattr(DecisionRow, name) == values[name] for name in ("decision", "run", "user_id", "at")))
         # The update also locks the row, so that two processes that record one decision take turns.
         if not connection.execute(update(DecisionRow).where(same).values(changed)).rowcount:
@@ -114,6 +114,7 @@ class DecisionStore(Store):
             slate=slates["rolegen"],
             slate_without_reasoning=slates["backbone"],
             reasoner=found["reasoner"],
+            worth=found["worth"],
         )
 
     def finished(self, run: str) -> set[tuple[str, datetime]]:
@@ -135,7 +136,7 @@ class DecisionStore(Store):
     ) -> tuple[DecisionSummary, ...]:
         """A page of decisions, latest first. ``item``: shown in its slate or grounded as a candidate; ``role``: given to
         one of its events; ``fate``: of one of its candidates."""
-        query = select(*columns(DecisionRow, without=("observation",)))
+        query = select(*columns(DecisionRow, without=("observation", "worth")))
         if run is not None:
             query = query.where(DecisionRow.run == run)
         if user is not None:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, MetaData, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from rolegen_graphs.words import Answer, Intent, ItemSpec, Observation, Slate, Statistic
+from rolegen_graphs.words import Answer, Intent, ItemSpec, LabelParts, Observation, Slate, Statistic, Worth
 
 from .columns import Document, Real, SafeText, UtcTime
 
@@ -57,6 +57,7 @@ class DecisionRow(Base):
     reasoner: Mapped[str]
     observation: Mapped[Any] = mapped_column(Document(Observation))
     recorded_at: Mapped[datetime]
+    worth: Mapped[Any | None] = mapped_column(Document(Worth))
 
 
 class BegunRow(Base):
@@ -109,6 +110,7 @@ class RoleLabelRow(_OfRound, Base):
     intent_after: Mapped[Any] = mapped_column(Document(Intent))
     statistic: Mapped[Any | None] = mapped_column(Document(Statistic))
     why: Mapped[str]
+    parts: Mapped[Any | None] = mapped_column(Document(LabelParts))
 
 
 class PathRow(_OfRound, Base):
@@ -146,6 +148,17 @@ class EffectRow(_OfRound, Base):
     change: Mapped[float]
     low: Mapped[float]
     high: Mapped[float]
+
+
+class PathChoiceRow(_OfRound, Base):
+    __tablename__ = "path_choices"
+    __table_args__ = _below_round()
+    path: Mapped[int]
+    chosen: Mapped[bool]
+    place: Mapped[int | None]
+    effect: Mapped[float | None]
+    likeness: Mapped[float | None]
+    reason: Mapped[str]
 
 
 class SignalRow(_OfRound, Base):

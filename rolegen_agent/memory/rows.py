@@ -15,6 +15,7 @@ from rolegen_graphs.words import (
     Effect,
     LlmCall,
     Path,
+    PathChoice,
     Reading,
     Record,
     Reflection,
@@ -47,6 +48,7 @@ PARTS: tuple[Part, ...] = (
     Part("paths", models.PathRow, Path),
     Part("candidates", models.CandidateRow, Candidate),
     Part("effects", models.EffectRow, Effect),
+    Part("choices", models.PathChoiceRow, PathChoice),
     Part("signals", models.SignalRow, Signal),
     Part("corrections", models.CorrectionRow, Correction),
 )
@@ -96,6 +98,7 @@ def decision_values(decision: Decision, horizon_days: float, now: datetime) -> V
         "horizon_end": decision.at + timedelta(days=horizon_days),
         "reasoner": decision.reasoner,
         "observation": decision.observation,
+        "worth": decision.worth,
         "recorded_at": now,
     }
 
@@ -179,6 +182,7 @@ def to_round(row: Mapping[Any, Any], parts: Mapping[str, Sequence[Any]]) -> Roun
         paths=tuple(parts["paths"]),
         candidates=tuple(parts["candidates"]),
         effects=tuple(parts["effects"]),
+        choices=tuple(parts["choices"]),
         slate=row["slate"],
         signals=tuple(parts["signals"]),
         reflection=Reflection(corrections=tuple(parts["corrections"]), lessons=row["lessons"]),

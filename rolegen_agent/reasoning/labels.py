@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from statistics import mean, median, pstdev
 
-from rolegen_graphs.words import Event, Intent, Reading, Role, RoleLabel, Trajectory
+from rolegen_graphs.words import Event, Intent, Reading, Role, RoleBelief, RoleLabel, Statistic, Trajectory
 
 from ..evidence.store import Evidence
 from .beliefs import UNKNOWN, Beliefs
@@ -22,15 +22,19 @@ RESOLVED = 0.5
 
 @dataclass
 class _Claim:
-    """The best role so far for one event."""
+    """The best role so far for one event, and what was said for each."""
 
     role: Role = "unresolved"
     confidence: float = 0.0
     evidence: tuple[int, ...] = ()
     other: str | None = None
     why: str = ""
+    offers: dict[Role, tuple[float, int, str | None]] = field(default_factory=dict)
+    """by role: the best confidence, the user's own events behind it, and the other item or category"""
 
     def offer(self, role: Role, confidence: float, evidence: Sequence[int], why: str, other: str | None = None) -> None:
+        if role not in self.offers or confidence > self.offers[role][0]:
+            self.offers[role] = (confidence, max(1, len(evidence)), other)
         if confidence > self.confidence:
             self.role, self.confidence, self.why, self.other = role, confidence, why, other
             self.evidence = tuple(evidence)
@@ -55,6 +59,35 @@ def read_trajectory(
     Args:
         doubted: events whose role a correction called wrong; they come out as unresolved.
     """
+    claims, past = _walk(trajectory, evidence, beliefs)
+    doubt = _Claim(confidence=1.0, why="an earlier round doubted the role of this event")
+    claims = [(e, doubt if e.event in doubted else claim, before, after) for e, claim, before, after in claims]
+    labels = [_label(*chosen, evidence) for chosen in _telling(claims, limit, doubted)]
+    return Reading(labels=tuple(labels), intent=_present_intent(trajectory, past, evidence))
+
+
+def believe_trajectory(
+    trajectory: Trajectory, evidence: Evidence, beliefs: Beliefs
+) -> dict[int, dict[Role, RoleBelief]]:
+    """For every event, each role that the trajectory and the log speak for, with its support.
+
+    The support is that of the role's statistic plus the user's own events behind the role: a role that only the
+    trajectory speaks for rests on a few observations.
+    """
+    found: dict[int, dict[Role, RoleBelief]] = {}
+    for event, claim, _, _ in _walk(trajectory, evidence, beliefs)[0]:
+        for role, (confidence, own, other) in claim.offers.items():
+            statistic = _statistic(role, event, other, evidence)
+            support = own + (statistic.support if statistic is not None else 0)
+            belief = RoleBelief(probability=round(min(confidence, 0.99), 4), support=support, statistic=statistic)
+            found.setdefault(event.event, {})[role] = belief
+    return found
+
+
+def _walk(
+    trajectory: Trajectory, evidence: Evidence, beliefs: Beliefs
+) -> tuple[list[tuple[Event, _Claim, Intent, Intent]], _Past]:
+    """The claim for each event in time order, with the intent before and after it, and what was seen by the end."""
     events = sorted(trajectory.events, key=lambda event: (event.at, event.event))
     hindsight = Hindsight.of(events, evidence, trajectory.at)
     past = _Past()
@@ -63,12 +96,14 @@ def read_trajectory(
     for event in events:
         before = _active(past, event, evidence)
         claim = _claim(event, past, before, hindsight, evidence, beliefs, met.get(event.event))
-        after = _advance(past, event, before, evidence)
-        if event.event in doubted:
-            claim = _Claim(confidence=1.0, why="an earlier round doubted the role of this event")
-        claims.append((event, claim, before, after))
-    labels = [_label(*chosen, evidence) for chosen in _telling(claims, limit, doubted)]
-    return Reading(labels=tuple(labels), intent=_present_intent(trajectory, past, evidence))
+        claims.append((event, claim, before, _advance(past, event, before, evidence)))
+    return claims, past
+
+
+def _statistic(role: Role, event: Event, other: str | None, evidence: Evidence) -> Statistic | None:
+    if role == "complement" and other is not None:  # its statistic belongs to the earlier item and leads to this one
+        return evidence.statistic("complement", other, other=event.item)
+    return evidence.statistic(role, event.item, other=other)
 
 
 def _telling(
@@ -109,13 +144,6 @@ def _label(event: Event, claim: _Claim, before: Intent, after: Intent, evidence:
             intent_after=after,
             why=f"undecided: {doubt}",
         )
-    # A complement's statistic belongs to the earlier item and leads to this one.
-    pair = claim.role == "complement" and claim.other is not None
-    statistic = (
-        evidence.statistic("complement", claim.other or "", other=event.item)
-        if pair
-        else evidence.statistic(claim.role, event.item, other=claim.other)
-    )
     return RoleLabel(
         event=event.event,
         item=event.item,
@@ -124,7 +152,7 @@ def _label(event: Event, claim: _Claim, before: Intent, after: Intent, evidence:
         evidence=claim.evidence,
         intent_before=before,
         intent_after=after,
-        statistic=statistic,
+        statistic=_statistic(claim.role, event, claim.other, evidence),
         why=claim.why,
     )
 

@@ -15,6 +15,8 @@ from rolegen_graphs.words import (
     Path,
     Reading,
     Reflection,
+    Role,
+    RoleBelief,
     Signal,
 )
 
@@ -22,14 +24,14 @@ from ..evidence.market import Market
 from ..evidence.signals import Reference
 from ..evidence.store import Evidence
 from .beliefs import Beliefs
-from .labels import read_trajectory
+from .labels import believe_trajectory, read_trajectory
 from .paths import Limits, build_paths
 from .proposals import propose
 from .reflection import reflect_on, relaxed
 
 
 class EvidenceReasoner:
-    """Implements ``rolegen_graphs.ports.Reasoner`` under the name ``evidence``.
+    """Implements ``rolegen_graphs.ports.Reasoner`` under the name ``evidence``, and ``RoleEvidence`` for an LLM's labels.
 
     Args:
         evidence: role statistics; a decision before their as-of time is refused.
@@ -54,6 +56,11 @@ class EvidenceReasoner:
         self._refuse_the_past(seen)
         doubted = frozenset(c.event for c in corrections if c.kind == "wrong_role" and c.event is not None)
         return read_trajectory(seen.trajectory, self._evidence, self._beliefs, limit=self._labels, doubted=doubted)
+
+    def beliefs(self, seen: Observation) -> dict[int, dict[Role, RoleBelief]]:
+        """What trajectory and log say for each role of each event, see ``believe_trajectory``."""
+        self._refuse_the_past(seen)
+        return believe_trajectory(seen.trajectory, self._evidence, self._beliefs)
 
     def simulate(
         self, seen: Observation, reading: Reading, corrections: Sequence[Correction], *, site: CallSite

@@ -24,6 +24,7 @@ from rolegen_graphs.words import (
 )
 
 from .text import bounded
+from .words import choice_words, parts_words
 
 T = TypeVar("T")
 Return = Literal["back", "away", "open", "unknown"]
@@ -44,6 +45,8 @@ class Moment:
     confidence: float
     intent: str
     evidence: str
+    parts: str
+    """both sides of a fused label"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +69,8 @@ class PathSection:
     steps: tuple[Step, ...]
     effect: Effect | None
     why: str
+    choice: str
+    """whether the path was used, and why"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,6 +119,8 @@ class CustomerSection:
     hits: int
     reasoner: str
     rounds: int
+    thinking: str
+    """why an LLM was asked, or was not; empty where there is none"""
     remarks: tuple[str, ...]
     fates: Mapping[Fate, int]
     roles: Mapping[Role, int]
@@ -166,6 +173,7 @@ def customer_section(
         hits=len(shown & set(bought)),
         reasoner=bounded(decision.reasoner, _TITLE),
         rounds=len(decision.rounds),
+        thinking=bounded(decision.worth.why, _SENTENCE) if decision.worth else "",
         remarks=_remarks(decision),
         fates=_count(candidate.fate for candidate in last.candidates) if last else {},
         roles=_count(label.role for label in last.reading.labels) if last else {},
@@ -189,6 +197,7 @@ def _moments(decision: Decision, last: Round) -> tuple[Moment, ...]:
                 confidence=label.confidence,
                 intent=_turn(label.intent_before, label.intent_after),
                 evidence=bounded(label.why, _SENTENCE) if label.why else evidence,
+                parts=parts_words(label),
             )
         )
     return tuple(sorted(found, key=lambda moment: moment.at))
@@ -220,6 +229,7 @@ def _path(path: Path, last: Round) -> PathSection:
         steps=tuple(_step(spec, candidates.get(number)) for number, spec in enumerate(path.specs())),
         effect=effects[0] if effects else None,
         why=bounded(path.why, _SENTENCE),
+        choice=next((choice_words(choice) for choice in last.choices if choice.path == path.path), ""),
     )
 
 

@@ -99,6 +99,28 @@ def test_an_accessory_is_a_complement_of_what_came_before(shop: Shop) -> None:
     assert label.intent_before.stage == "none" and label.intent_after.stage == "satisfied"
 
 
+def test_beliefs_hold_every_role_that_the_log_speaks_for_with_what_stands_behind_it(shop: Shop) -> None:
+    seen = shop.see("drinker3")
+    beliefs = shop.reasoner.beliefs(seen)
+    labels = {label.event: label for label in shop.reasoner.reason(seen, (), site=SITE).labels}
+    [rebuy] = [event for event, label in labels.items() if label.role == "replenishment"]
+    belief = beliefs[rebuy]["replenishment"]
+    assert belief.probability == pytest.approx(labels[rebuy].confidence)
+    assert belief.statistic == labels[rebuy].statistic and belief.statistic is not None
+    assert belief.support == belief.statistic.support + 4, (
+        "the log's observations, and four earlier orders of their own"
+    )
+    first = beliefs[seen.trajectory.events[0].event]
+    assert "gateway" in first and "replenishment" not in first, "a first order is no rebuy"
+    assert set(beliefs) <= {event.event for event in seen.trajectory.events}
+
+
+def test_a_role_without_a_statistic_rests_on_the_users_own_events_alone(shop: Shop) -> None:
+    found = [shop.reasoner.beliefs(shop.see(user)) for user in ("owner", "looker0", "drinker0", "seller0")]
+    thin = [one for beliefs in found for roles in beliefs.values() for one in roles.values() if one.statistic is None]
+    assert thin and all(1 <= one.support <= 4 for one in thin)
+
+
 def test_a_first_order_that_people_return_from_is_a_gateway(shop: Shop) -> None:
     label = shop.labels("fan1")["sample", "gateway"]
     assert label.statistic is not None and label.statistic.name == "gateway.second_order_lift"

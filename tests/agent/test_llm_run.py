@@ -161,7 +161,7 @@ def test_a_budget_ends_the_calls_and_not_the_run(project: Path) -> None:
     assert "budget" in last.rounds[0].answers[0].why or "calls_per_run" in last.rounds[0].answers[0].why
 
 
-def test_users_of_whom_the_backbone_is_sure_are_counted_and_cost_nothing(project: Path) -> None:
+def test_users_who_are_not_worth_it_are_counted_and_cost_nothing(project: Path) -> None:
     users = users_at(project, 12)
     with ScriptedLlm() as server:
         overrides = {
@@ -171,9 +171,12 @@ def test_users_of_whom_the_backbone_is_sure_are_counted_and_cost_nothing(project
         with RoleGen.open(project, overrides=overrides) as shop:
             report = shop.awaken(users, AT)
             found = [shop.trace(user) for user in users]
-    sure = [decision for decision in found if decision.slate_without_reasoning.entropy < 2.0]
-    assert report.sure == len(sure) and report.fallbacks == 0
+    sure = [decision for decision in found if decision.worth is not None and not decision.worth.rounds]
+    assert 0 < report.sure == len(sure) < len(users) and report.fallbacks == 0
     assert all(decision.reasoner == "evidence" for decision in sure)
+    asked = [decision for decision in found if decision not in sure]
+    assert all(decision.worth is not None and len(decision.rounds) <= decision.worth.rounds for decision in asked)
+    assert min(d.worth.worth for d in asked if d.worth) > 0.4 >= max(d.worth.worth for d in sure if d.worth)
 
 
 @pytest.mark.parametrize(

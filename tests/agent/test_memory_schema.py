@@ -63,6 +63,49 @@ def test_models_and_migrations_agree(kind: str, request: pytest.FixtureRequest, 
     engine.dispose()
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_decisions_of_an_older_schema_are_read_after_the_upgrade(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """A database as the first version left it: without fused labels, choices of paths and worths."""
+    url = f"sqlite:///{tmp_path / 'm.db'}" if kind == "sqlite" else str(request.getfixturevalue("fresh_postgres"))
+    open_memory(url, upgrade=True).close()
+    older = make_decision().model_copy(update={"worth": None})
+    older = older.model_copy(
+        update={
+            "rounds": tuple(
+                one.model_copy(
+                    update={
+                        "choices": (),
+                        "reading": one.reading.model_copy(
+                            update={"labels": tuple(x.model_copy(update={"parts": None}) for x in one.reading.labels)}
+                        ),
+                    }
+                )
+                for one in older.rounds
+            )
+        }
+    )
+    with open_memory(url) as memory:
+        memory.record(older)
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE path_choices"))
+        connection.execute(text("ALTER TABLE role_labels DROP COLUMN parts"))
+        connection.execute(text("ALTER TABLE decisions DROP COLUMN worth"))
+        connection.execute(update(table(VERSION_TABLE, column("version_num"))).values(version_num="0001"))
+    engine.dispose()
+    if kind == "postgresql":
+        with pytest.raises(MemoryStoreError, match="rolegen memory upgrade"):
+            open_memory(url)
+    with open_memory(url, upgrade=True) as memory:
+        assert memory.get(older.decision) == older
+        newer = make_decision(seed=1, run="later")
+        memory.record(newer)
+        assert memory.get(newer.decision) == newer
+        assert memory.erase(newer.user)["path_choices"] == sum(len(one.choices) for one in newer.rounds)
+
+
 def test_every_constraint_has_a_name() -> None:
     for model in Base.metadata.tables.values():
         named: list[Constraint | Index] = [*model.constraints, *model.indexes]

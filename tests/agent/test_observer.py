@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from rolegen_agent.observer import LogObserver, cohort_of
+from rolegen_agent.observer import LogObserver, cohort_of, typical_spend
 from rolegen_errors import FutureError, InputError
 from rolegen_graphs.words import Lesson, PastDecision
 
@@ -158,3 +158,23 @@ def test_what_was_learnt_later_is_refused() -> None:
 )
 def test_cohorts_read_as_words(orders: int, days: float, cohort: str) -> None:
     assert cohort_of(orders, days) == cohort
+
+
+def test_the_value_of_a_user_is_what_they_kept_beside_the_median_customer() -> None:
+    spent = [("small", 1), ("middle", 2), ("large", 8)]
+    rows = [(user, "cup", float(n), "order") for user, count in spent for n in range(count)]
+    events = log(*rows, ("middle", "cup", 5, "refund"), ("middle", "cup", 6, "order"), ("looker", "cup", 7, "view"))
+    typical = typical_spend(events)
+    assert typical == pytest.approx(2 * 2.5), "who never bought is no customer, and what went back was not bought"
+    observer = LogObserver(events, ITEMS, typical_spend=typical)
+    values = {user: observer.observe(user, AT).trajectory.value for user in ("small", "middle", "large", "looker")}
+    assert values == {"small": 0.5, "middle": 1.0, "large": 4.0, "looker": None}
+    before = observer.observe("large", START + timedelta(days=3)).trajectory.value
+    assert before == pytest.approx(1.5), "only what was spent before the decision"
+
+
+def test_without_prices_the_value_is_unknown() -> None:
+    unpriced = log(("anna", "tea", 0, "order"))
+    assert typical_spend(unpriced) is None
+    assert LogObserver(unpriced, ITEMS, typical_spend=None).observe("anna", AT).trajectory.value is None
+    assert LogObserver(unpriced, ITEMS, typical_spend=5.0).observe("anna", AT).trajectory.value is None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import doctest
+import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from rolegen_agent.report import (
     CustomerSection,
@@ -23,7 +25,8 @@ from rolegen_agent.report import (
     words,
     write_report,
 )
-from rolegen_graphs.words import ROLES, Answer
+from rolegen_agent.story import story
+from rolegen_graphs.words import ROLES, Answer, LabelParts, PathChoice, Worth
 from tests.support.customers import came_back, customer, stayed_away
 
 METRICS = (Metric(key="hit1", label="hit@1", meaning="The first item was bought."), Metric(key="cov", label="coverage"))
@@ -84,6 +87,50 @@ def test_a_section_tells_the_story_of_the_decision() -> None:
     assert section.paths[0].steps[1].wish == "party, 2.00 to 5.50"
     assert dict(section.fates) == {"mapped": 3, "accepted": 2, "rejected": 1}
     assert "1 of 6 wishes met no item" in section.remarks
+
+
+def test_a_section_shows_both_sides_of_a_label_every_choice_and_why_an_llm_was_asked(tmp_path: Path) -> None:
+    made = customer(1)
+    last = made.rounds[0]
+    parts = LabelParts(
+        llm_role="bridge",
+        llm_confidence=0.8,
+        log_role="target",
+        log_probability=0.71,
+        log_for_llm_role=0.0,
+        support=1200,
+        log_weight=0.984,
+    )
+    labels = list(last.reading.labels)
+    labels[6] = labels[6].model_copy(update={"parts": parts})
+    choices = (
+        PathChoice(path=1, chosen=True, place=1, reason="the best effect"),
+        PathChoice(path=2, chosen=False, reason="the quota of 2 for role <b>target</b> is full"),
+        PathChoice(path=3, chosen=True, place=2, reason="the best of effect and likeness to those before it"),
+    )
+    worth = Worth(uncertainty=0.5, thinness=0.5, value=0.5, worth=0.5, rounds=0, why="worth 0.50, so <i>no</i> LLM")
+    round_ = last.model_copy(
+        update={"reading": last.reading.model_copy(update={"labels": tuple(labels)}), "choices": choices}
+    )
+    made = made.model_copy(update={"rounds": (round_,), "worth": worth})
+    section = customer_section(made, None)
+    assert (
+        section.moments[6].parts == "the LLM said bridge 80%; the log target 71% from 1,200 observations, weight 0.98"
+    )
+    assert [path.choice for path in section.paths] == [
+        "used, 1st choice: the best effect",
+        "not used: the quota of 2 for role <b>target</b> is full",
+        "used, 2nd choice: the best of effect and likeness to those before it",
+    ]
+    page = write_report(tmp_path / "page.html", report(section)).read_text(encoding="utf-8")
+    for told in ("the LLM said bridge 80%", "&lt;b&gt;target&lt;/b&gt; is full", "so &lt;i&gt;no&lt;/i&gt; LLM"):
+        assert told in page
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(story(made, None, {}))
+    told = console.export_text()
+    assert "the LLM said bridge 80%" in told and "used, 1st choice" in told and "not used: the quota" in told
+    assert "worth 0.50, so <i>no</i> LLM" in told
+    assert told.index("1st choice") < told.index("2nd choice") < told.index("not used")
 
 
 def test_a_horizon_that_is_open_is_not_taken_for_a_customer_who_stayed_away() -> None:

@@ -11,7 +11,23 @@ import pytest
 
 from rolegen_errors import InputError, ProjectError, ReasonerError
 from rolegen_graphs import LoopSettings, Parts, create_decision_graph, decision_id
-from rolegen_graphs.words import Candidate, Correction, Decision, Intent, ItemSpec, Path, Reading, Reflection, RoleLabel
+from rolegen_graphs.fusion import Fusion
+from rolegen_graphs.gate import Gate
+from rolegen_graphs.selection import Selection
+from rolegen_graphs.words import (
+    Candidate,
+    Correction,
+    Decision,
+    Intent,
+    ItemSpec,
+    Observation,
+    Path,
+    Reading,
+    Reflection,
+    Role,
+    RoleBelief,
+    RoleLabel,
+)
 from tests.support.ports import AT, ListedUsers, Log, Notebook, Ranker, Shelf, Thinker, parts, steering
 
 NODES = ["observe", "reason", "simulate", "ground", "execute", "feedback", "reflect"]
@@ -104,14 +120,90 @@ def test_a_fault_that_is_no_reasoner_error_is_not_hidden_by_the_fallback() -> No
 
 def test_a_user_whom_the_recommender_is_sure_of_costs_no_call() -> None:
     thinker, stand_in = Thinker(), Thinker(name="evidence")
-    sure = parts(reasoner=thinker, fallback=stand_in, recommender=Ranker(entropy=0.4))
-    decision = decide(sure, think="uncertain", entropy_floor=1.0)
+    sure = parts(reasoner=thinker, fallback=stand_in, recommender=Ranker(entropy=0.1))
+    decision = decide(sure, think="uncertain")
     assert thinker.log == [] and decision.reasoner == "evidence"
-    assert {answer.why for answer in decision.rounds[0].answers} == {
-        "the recommender is sure of this user: entropy 0.40 below 1.00 nats"
-    }
-    decide(sure, think="always", entropy_floor=1.0)
+    assert decision.worth is not None and decision.worth.rounds == 0
+    assert {answer.why for answer in decision.rounds[0].answers} == {decision.worth.why}
+    assert decision.worth.why.endswith("not above 0.40, so no LLM is asked")
+    assert decide(sure, think="always").worth == decision.worth.model_copy(
+        update={
+            "rounds": 2,
+            "why": "every user is worth 2 LLM rounds (worth 0.29: uncertainty 0.05, thin evidence 1.00, value 0.50)",
+        }
+    )
     assert thinker.log
+
+
+def test_the_gate_decides_how_many_rounds_an_llm_gets() -> None:
+    thinker = Thinker(wishes=UNSOLD, reflection=FIX)
+    unsure = parts(reasoner=thinker, fallback=Thinker(name="evidence"), recommender=Ranker(entropy=2.1))
+    decision = decide(unsure, think="uncertain", rounds=3, gate=Gate(all_from=0.9))
+    assert decision.worth is not None and 0 < decision.worth.rounds == len(decision.rounds) < 3
+    assert decision.reasoner == "llm:thinker"
+
+
+def test_an_allocated_budget_overrules_the_gate_and_the_trace_says_so() -> None:
+    thinker, stand_in = Thinker(), Thinker(name="evidence")
+    filled = parts(reasoner=thinker, fallback=stand_in)
+    left_out = decide(filled, granted={"bob": 2})
+    assert thinker.log == [] and left_out.reasoner == "evidence" and left_out.worth is not None
+    assert left_out.worth.why.endswith("but the LLM budget went to users of higher worth")
+    chosen = decide(filled, granted={"ann": 1})
+    assert chosen.reasoner == "llm:thinker" and chosen.worth is not None and chosen.worth.rounds == 1
+
+
+def test_without_anybody_else_to_ask_there_is_no_gate() -> None:
+    decision = decide(parts(recommender=Ranker(entropy=0.1)), think="uncertain", granted={})
+    assert decision.worth is None and decision.reasoner == "llm:thinker"
+
+
+class Known:
+    """A ``RoleEvidence`` that is sure of one role of the one event."""
+
+    def __init__(self, role: Role, probability: float, support: int) -> None:
+        self.belief = {7: {role: RoleBelief(probability=probability, support=support)}}
+
+    def beliefs(self, seen: Observation) -> dict[int, dict[Role, RoleBelief]]:
+        return self.belief
+
+
+def test_what_an_llm_says_of_a_role_is_fused_with_what_the_log_says() -> None:
+    stand_in = Thinker(name="evidence")
+    thin, thick = (parts(fallback=stand_in, evidence=Known("target", 0.9, n)) for n in (1, 2000))
+    easily = Fusion(resolved=0.3)
+    [label] = decide(thin, fusion=easily).rounds[0].reading.labels
+    assert label.role == "gateway" and label.parts is not None and label.parts.log_role == "target"
+    decision = decide(thick, fusion=easily)
+    [label] = decision.rounds[0].reading.labels
+    assert label.role == "target" and label.parts is not None
+    assert (label.parts.llm_role, label.parts.llm_confidence, label.parts.support) == ("gateway", 0.5, 2000)
+    [signal] = decision.rounds[0].signals
+    assert signal.kind == "disagreement" and signal.event == 7
+    assert "called gateway (50%), the log says target (90% from 2000 observations)" in signal.detail
+    assert not [s for s in decide(thin).rounds[0].signals if s.kind == "disagreement"], (
+        "one observation is no contradiction"
+    )
+
+
+def test_what_the_log_said_alone_is_not_fused_with_itself() -> None:
+    fails = Thinker(fails=frozenset({"reason"}))
+    decision = decide(parts(reasoner=fails, fallback=Thinker(name="evidence"), evidence=Known("target", 0.9, 2000)))
+    [label] = decision.rounds[0].reading.labels
+    assert label.role == "gateway" and label.parts is None
+
+
+def test_only_the_chosen_paths_give_candidates_to_the_slate_and_every_other_one_has_its_reason() -> None:
+    wishes = tuple(ItemSpec(role="trigger", category="Light", text=text) for text in ("lamp", "bulb", "moon"))
+    wishes += (ItemSpec(role="complement", category="Garden", text="seed"),)
+    decision = decide(parts(reasoner=Thinker(wishes=wishes)), selection=Selection(paths=2))
+    choices = {choice.path: choice for choice in decision.rounds[0].choices}
+    assert {path: choice.place for path, choice in choices.items()} == {0: 1, 1: None, 2: None, 3: 2}
+    assert "most alike to path 0" in choices[1].reason and "none of its specs became an item" in choices[2].reason
+    assert {item.path for item in decision.slate.items} == {0, 3, None}
+    assert [effect.path for effect in decision.rounds[0].effects] == [0, 1, 3], (
+        "the effect of an unused path stays known"
+    )
 
 
 def test_a_path_that_hurts_for_certain_does_not_reach_the_slate() -> None:

@@ -13,7 +13,7 @@ from langchain_core.runnables import RunnableConfig
 from rolegen_agent.memory.checkpoints import open_async_checkpointer, open_checkpointer
 from rolegen_graphs import create_decision_graph
 from rolegen_graphs.ports import NO_CHANGES
-from rolegen_graphs.words import Candidate, Decision, Effect, ItemSpec, Observation, Slate
+from rolegen_graphs.words import Candidate, Decision, Effect, ItemSpec, Observation, PathChoice, Slate, Worth
 from tests.support.ports import AT, Log, Notebook, Ranker, Shelf, Thinker, parts, steering
 
 THREAD: RunnableConfig = {"configurable": {"thread_id": "one"}}
@@ -101,7 +101,8 @@ def test_a_killed_run_goes_on_with_the_node_that_was_killed(
 
 def test_everything_in_the_state_comes_back_from_a_strict_checkpoint_as_it_was(tmp_path: File) -> None:
     with open_checkpointer(tmp_path / "checkpoints.sqlite") as saver:
-        graph = create_decision_graph(parts(), settings=steering()).compile(checkpointer=saver)
+        filled = parts(fallback=Thinker(name="evidence"))
+        graph = create_decision_graph(filled, settings=steering()).compile(checkpointer=saver)
         graph.invoke({"user": "ann", "at": AT}, THREAD, durability="sync")
         history = list(graph.get_state_history(THREAD))
     last = history[0].values
@@ -109,6 +110,24 @@ def test_everything_in_the_state_comes_back_from_a_strict_checkpoint_as_it_was(t
     assert isinstance(last["decision"], Decision) and last["decision"].rounds == tuple(last["rounds"])
     assert last["at"] == AT and last["at"].tzinfo is not None
     assert [type(candidate) for candidate in last["candidates"]] == [Candidate, Candidate]
+    assert isinstance(last["worth"], Worth) and [type(one) for one in last["choices"]] == [PathChoice, PathChoice]
+
+
+@pytest.mark.parametrize("granted", [{"ann": 1}, {}])
+def test_a_resumed_decision_keeps_what_the_gate_said_before_it_was_killed(
+    tmp_path: File, granted: dict[str, int]
+) -> None:
+    asked: Log = []
+    filled = parts(catalogue=FragileShelf(), reasoner=Thinker(log=asked), fallback=Thinker(name="evidence"))
+    first = create_decision_graph(filled, settings=steering(granted=granted))
+    # The process that goes on was told otherwise: what is under way is still finished as it was begun.
+    later = create_decision_graph(filled, settings=steering(granted={"ann": 2} if not granted else {}))
+    with open_checkpointer(tmp_path / "checkpoints.sqlite") as saver:
+        with pytest.raises(Killed):
+            first.compile(checkpointer=saver).invoke({"user": "ann", "at": AT}, THREAD, durability="sync")
+        decision = later.compile(checkpointer=saver).invoke(None, THREAD, durability="sync")["decision"]
+    assert decision.worth is not None and decision.worth.rounds == len(granted)
+    assert decision.reasoner == ("llm:thinker" if granted else "evidence") and bool(asked) == bool(granted)
 
 
 async def test_the_loop_runs_on_the_async_checkpointer(tmp_path: File) -> None:

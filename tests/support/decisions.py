@@ -18,11 +18,13 @@ from rolegen_graphs.words import (
     Event,
     Intent,
     ItemSpec,
+    LabelParts,
     Lesson,
     LlmCall,
     Observation,
     PastDecision,
     Path,
+    PathChoice,
     Reading,
     Reflection,
     RoleLabel,
@@ -32,6 +34,7 @@ from rolegen_graphs.words import (
     SlateItem,
     Statistic,
     Trajectory,
+    Worth,
 )
 
 AT = datetime(2011, 6, 1, 12, 30, tzinfo=UTC)
@@ -86,6 +89,20 @@ def make_round(number: int, rng: random.Random, *, paths: int = 5, candidates: i
                 [None, Statistic(name="lift", value=rng.random(), low=0.1, high=0.9, support=7, neutral=1.0)]
             ),
             why="bought before",
+            parts=rng.choice(
+                [
+                    None,
+                    LabelParts(
+                        llm_role="bridge",
+                        llm_confidence=0.75,
+                        log_role=rng.choice(["target", None]),
+                        log_probability=0.5,
+                        log_for_llm_role=0.25,
+                        support=12,
+                        log_weight=0.375,
+                    ),
+                ]
+            ),
         )
         for event in range(events)
     )
@@ -126,6 +143,17 @@ def make_round(number: int, rng: random.Random, *, paths: int = 5, candidates: i
                 change=0.1,
                 low=-rng.random(),
                 high=rng.random(),
+            )
+            for path in range(paths)
+        ),
+        choices=tuple(
+            PathChoice(
+                path=path,
+                chosen=path % 2 == 0,
+                place=path // 2 + 1 if path % 2 == 0 else None,
+                effect=rng.choice([None, rng.random()]),
+                likeness=rng.choice([None, rng.random()]),
+                reason="the best effect",
             )
             for path in range(paths)
         ),
@@ -178,6 +206,9 @@ def make_decision(
         slate=make_slate(rng.randrange(10**6)),
         slate_without_reasoning=make_slate(rng.randrange(10**6)),
         reasoner="evidence",
+        worth=rng.choice(
+            [None, Worth(uncertainty=0.5, thinness=0.25, value=1.0, worth=0.5, rounds=1, why="worth 0.50")]
+        ),
     )
 
 

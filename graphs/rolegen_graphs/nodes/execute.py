@@ -1,4 +1,4 @@
-"""``execute``: the recommender rolls out each path and decodes a slate with the surviving candidates integrated."""
+"""``execute``: the recommender rolls out each path; the best and most diverse ones give their candidates to the slate."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from ..parts import LoopSettings, Parts
+from ..selection import select_paths
 from ..state import DecisionState
 from ..words import Candidate, Path
 from .reason import time_of
@@ -27,14 +28,15 @@ class Execute:
         walks = [(path, [item for _, item in sorted(found)]) for path, found in sorted(steps.items())]
         walks, changes = _changed(walks, state["paths"], grounded)
         effects = list(self.parts.recommender.rollout(user, at, walks, changes)) if walks else []
-        harmful = {effect.path for effect in effects if effect.high < 0}
-        surviving: list[Candidate] = [c for c in grounded if c.path not in harmful]
+        choices = select_paths(state["paths"], state["candidates"], effects, self.settings.selection)
+        chosen = {choice.path for choice in choices if choice.chosen}
+        surviving: list[Candidate] = [c for c in grounded if c.path in chosen]
         slate = (
             self.parts.recommender.slate(user, at, surviving, self.settings.slate_size, labels=state["reading"].labels)
             if surviving
             else state["baseline"]
         )
-        return {"effects": effects, "slate": slate}
+        return {"effects": effects, "choices": list(choices), "slate": slate}
 
 
 def _changed(

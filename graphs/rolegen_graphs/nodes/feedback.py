@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from ..parts import LoopSettings
 from ..state import DecisionState
-from ..words import Signal
+from ..words import RoleLabel, Signal
+
+LIKELIER_THAN_NOT = 0.5
+"""the log contradicts an LLM where it gives another role this probability, and weighs at least as much in the pool"""
 
 
 class Feedback:
@@ -53,14 +56,26 @@ def _harmful(state: DecisionState) -> list[Signal]:
 
 
 def _disagreement(state: DecisionState) -> list[Signal]:
-    """A label speaks of an instrumental role where the log's interval lies wholly on the other side of "no effect"."""
-    return [
-        Signal(
-            kind="disagreement",
-            detail=f"{label.role} of {label.item}, but {s.name} is {s.value:.2f} [{s.low:.2f}, {s.high:.2f}] from {s.support}",
-            event=label.event,
-            value=s.value,
+    """Labels that the log contradicts; of a fused label it is the LLM's side that is compared with the log's."""
+    return [found for label in state["reading"].labels if (found := _contradicted(label)) is not None]
+
+
+def _contradicted(label: RoleLabel) -> Signal | None:
+    if (parts := label.parts) is not None:
+        if (
+            parts.log_role in (None, parts.llm_role)
+            or parts.llm_role == "unresolved"
+            or min(parts.log_probability, parts.log_weight) < LIKELIER_THAN_NOT
+        ):
+            return None
+        detail = (
+            f"{label.item} was called {parts.llm_role} ({parts.llm_confidence:.0%}), the log says {parts.log_role} "
+            f"({parts.log_probability:.0%} from {parts.support} observations); together: {label.role}"
         )
-        for label in state["reading"].labels
-        if label.role not in ("incidental", "unresolved") and (s := label.statistic) is not None and s.high < s.neutral
-    ]
+        return Signal(kind="disagreement", detail=detail, event=label.event, value=parts.log_probability)
+    s = label.statistic
+    # An instrumental role where the log's interval lies wholly on the other side of "no effect".
+    if label.role in ("incidental", "unresolved") or s is None or s.high >= s.neutral:
+        return None
+    detail = f"{label.role} of {label.item}, but {s.name} is {s.value:.2f} [{s.low:.2f}, {s.high:.2f}] from {s.support}"
+    return Signal(kind="disagreement", detail=detail, event=label.event, value=s.value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..parts import LoopSettings, Parts
 from ..state import DecisionState
 from ..words import CallSite, Candidate, ItemSpec
-from .reason import confident
+from .reason import not_worth_it
 
 
 class Ground:
@@ -30,7 +30,7 @@ class Ground:
             specs, answer = self.parts.ask(
                 "ground",
                 lambda reasoner: reasoner.revise(seen, [candidates[row] for row in rejected], site=site),
-                unless=confident(state, self.settings),
+                unless=not_worth_it(state),
             )
             answers.append(answer)
             self._again(candidates, rejected, specs, state)

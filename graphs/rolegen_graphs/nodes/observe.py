@@ -6,9 +6,11 @@ from datetime import datetime
 
 from rolegen_errors import InputError
 
+from ..gate import within_budget, worth_of
 from ..keys import decision_id
 from ..parts import LoopSettings, Parts
 from ..state import DecisionInput, DecisionState
+from ..words import Observation, Slate, Worth
 
 
 class Observe:
@@ -19,16 +21,39 @@ class Observe:
 
     def __call__(self, state: DecisionInput) -> DecisionState:
         user, at = state["user"], moment(state["at"])
+        seen = self.parts.observer.observe(user, at)
+        baseline = self.parts.recommender.slate(user, at, (), self.settings.slate_size)
         return {
             "at": at,
             "key": decision_id(self.settings.run, user, at),
-            "observation": self.parts.observer.observe(user, at),
-            "baseline": self.parts.recommender.slate(user, at, (), self.settings.slate_size),
+            "observation": seen,
+            "baseline": baseline,
+            "worth": self._worth(seen, baseline),
             "number": 1,
             "corrections": [],
             "answers": [],
             "rounds": [],
         }
+
+    def _worth(self, seen: Observation, baseline: Slate) -> Worth | None:
+        if self.parts.fallback is None:
+            return None
+        found = weigh(self.parts, self.settings, seen, baseline)
+        granted = self.settings.granted
+        return found if granted is None else within_budget(found, granted.get(seen.trajectory.user, 0))
+
+
+def weigh(parts: Parts, settings: LoopSettings, seen: Observation, baseline: Slate) -> Worth:
+    """What the gate says of a user, before any budget of a run is looked at."""
+    return worth_of(
+        seen,
+        baseline,
+        parts.evidence.beliefs(seen) if parts.evidence is not None else {},
+        gate=settings.gate,
+        fusion=settings.fusion,
+        think=settings.think,
+        rounds=settings.rounds,
+    )
 
 
 def moment(at: object) -> datetime:

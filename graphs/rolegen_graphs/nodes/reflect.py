@@ -6,10 +6,11 @@ from typing import Literal
 
 from langgraph.types import Command
 
+from ..gate import another_round
 from ..parts import LoopSettings, Parts
 from ..state import DecisionState
 from ..words import Answer, CallSite, Decision, Reflection, Round
-from .reason import confident, time_of
+from .reason import not_worth_it, time_of
 
 
 class Reflect:
@@ -34,7 +35,7 @@ class Reflect:
                     signals,
                     site=site,
                 ),
-                unless=confident(state, self.settings),
+                unless=not_worth_it(state),
             )
             answers.append(answer)
         rounds = [*state["rounds"], _close(state, reflection, answers)]
@@ -51,8 +52,11 @@ class Reflect:
         return Command(goto="__end__", update={"rounds": rounds, "decision": decision})
 
     def _again(self, state: DecisionState, reflection: Reflection) -> bool:
-        uncertain = state["slate"].entropy >= self.settings.entropy_floor
-        return bool(reflection.corrections) and state["number"] < self.settings.rounds and uncertain
+        worth = state.get("worth")
+        # A user without LLM rounds is decided by the fallback, whose rounds cost nothing worth saving.
+        most = worth.rounds if worth is not None and worth.rounds else self.settings.rounds
+        uncertain = another_round(state["slate"], self.settings.gate)
+        return bool(reflection.corrections) and state["number"] < most and uncertain
 
     def _decide(self, state: DecisionState, rounds: list[Round]) -> Decision:
         names = {answer.reasoner for done in rounds for answer in done.answers}
@@ -66,6 +70,7 @@ class Reflect:
             slate=state["slate"],
             slate_without_reasoning=state["baseline"],
             reasoner=names.pop() if len(names) == 1 else "mixed",
+            worth=state.get("worth"),
         )
 
 
@@ -76,6 +81,7 @@ def _close(state: DecisionState, reflection: Reflection, answers: list[Answer]) 
         paths=tuple(state["paths"]),
         candidates=tuple(state["candidates"]),
         effects=tuple(state["effects"]),
+        choices=tuple(state["choices"]),
         slate=state["slate"],
         signals=tuple(state["signals"]),
         reflection=reflection,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..parts import LoopSettings, Parts
 from ..state import DecisionState
 from ..words import CallSite
-from .reason import confident
+from .reason import not_worth_it
 
 
 class Simulate:
@@ -19,6 +19,6 @@ class Simulate:
         paths, answer = self.parts.ask(
             "simulate",
             lambda reasoner: reasoner.simulate(state["observation"], state["reading"], state["corrections"], site=site),
-            unless=confident(state, self.settings),
+            unless=not_worth_it(state),
         )
         return {"paths": list(paths), "answers": [*state["answers"], answer]}
