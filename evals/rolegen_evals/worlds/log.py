@@ -30,7 +30,7 @@ class Planted:
     items: pl.DataFrame
     roles: pl.DataFrame
     needs: pl.DataFrame
-    """user (number), day, need (category code, -1 for none) and stage: the hidden state after each visit"""
+    """user (as in the events), time, need (category code, -1 for none), stage, habit (item code, -1): the hidden state after each visit"""
 
     @property
     def end(self) -> datetime:
@@ -61,7 +61,7 @@ def plant(shop: Shop, users: int, *, seed: int = 0) -> Planted:
             event=pl.col("event").cast(pl.Int64),
             time=pl.lit(START) + pl.duration(seconds=pl.col("day") * 86_400 + pl.col("place") * 60),
             session=pl.format("{}-{}", "user", "step"),
-            user=pl.format("u{}", pl.col("user").cast(pl.String).str.zfill(6)),
+            user=_user("user"),
             item=pl.col("code").replace_strict(dict(enumerate(shop.goods.ids)), return_dtype=pl.String),
             price=pl.col("code").replace_strict(dict(enumerate(shop.goods.price.tolist())), return_dtype=pl.Float64),
             quantity=pl.lit(1.0),
@@ -71,7 +71,18 @@ def plant(shop: Shop, users: int, *, seed: int = 0) -> Planted:
         "event", role=pl.col("role").replace_strict(dict(enumerate(PLANTED)), return_dtype=pl.String)
     )
     columns = ["event", "user", "item", "time", "behaviour", "quantity", "price", "session", "propensity"]
-    return Planted(shop, events.select(columns), shop.goods.frame(), roles, pl.concat(needs))
+    hidden = pl.concat(needs).select(
+        user=_user("user"),
+        time=pl.lit(START) + pl.duration(seconds=pl.col("day") * 86_400),
+        need="need",
+        stage="stage",
+        habit="habit",
+    )
+    return Planted(shop, events.select(columns), shop.goods.frame(), roles, hidden)
+
+
+def _user(number: str) -> pl.Expr:
+    return pl.format("u{}", pl.col(number).cast(pl.String).str.zfill(6))
 
 
 def _visit(

@@ -50,7 +50,7 @@ class PressedMind(Mind):
 
     def told(self) -> dict[str, Ints]:
         stage = np.where(self.sure > SURE, DECIDING, np.where(self.sure > SURE / 2, COMPARING, BROWSING))
-        return {"need": self.need, "stage": np.where(self.need >= 0, stage, NONE)}
+        return {"need": self.need, "stage": np.where(self.need >= 0, stage, NONE), "habit": self.habit.copy()}
 
 
 class PressedShop(Shop):

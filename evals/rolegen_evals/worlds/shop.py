@@ -135,7 +135,7 @@ class Mind(Rows):
     """(N,) standard normal; raises orders, and with ``hidden`` the logging policy knows it"""
 
     def told(self) -> dict[str, Ints]:
-        """``need`` (category, -1 for none) and ``stage``: what a perfect reasoner would know."""
+        """``need`` (category, -1 for none), ``stage`` and ``habit`` (item, -1 for none): what a perfect reasoner would know."""
         raise NotImplementedError
 
 

@@ -60,7 +60,11 @@ class StagedMind(Mind):
     """day on which it is bought again"""
 
     def told(self) -> dict[str, Ints]:
-        return {"need": self.need.copy(), "stage": np.where(self.need >= 0, self.stage, NONE)}
+        return {
+            "need": self.need.copy(),
+            "stage": np.where(self.need >= 0, self.stage, NONE),
+            "habit": self.habit.copy(),
+        }
 
 
 class StagedShop(Shop):
