@@ -10,13 +10,17 @@ import polars as pl
 from .baskets import copurchase
 from .buying import gateway, replenishment, target, target_name
 from .consideration import anchor, comparison
+from .effects import effects
 from .incidental import incidental
 from .intent import bridge, entries, trigger
 from .log import read_log
 from .market import Market
 from .next_order import fit_next_order
 from .options import EvidenceOptions
-from .store import CATEGORY_PAIRS, ITEMS, NAMES, SIBLINGS, Evidence
+from .role_effects import NAMES as EFFECT_NAMES
+from .role_effects import role_effects
+from .store import CATEGORY_PAIRS, EFFECTS, ITEMS, NAMES, SIBLINGS, Evidence
+from .units import Kind
 
 
 def compute_evidence(
@@ -31,7 +35,8 @@ def compute_evidence(
 
     Returns:
         One table for each role of the taxonomy. Where the log has no support for a role (say, no views for
-        ``comparison``) its table is empty. All are associations.
+        ``comparison``) its table is empty. Where exposures are logged, trigger, bridge, anchor, target and incidental are doubly
+        robust effects (see ``effects.py``); all else is association, and says so.
 
     Raises:
         InputError: a column is missing, or ``at`` has no timezone.
@@ -55,15 +60,23 @@ def compute_evidence(
     # The strongest pair of an item is a maximum over many: its interval says nothing about absence of effect.
     single = {role: table for role, table in tables.items() if role not in ("bridge", "complement")}
     tables["incidental"] = incidental(single, options)
+    tables[EFFECTS], effect_counts = effects(log, options)
+    names = {**NAMES, "target": target_name(log)}
+    kinds: dict[str, Kind] = dict.fromkeys(NAMES, "association")
+    if not log.exposed.is_empty():
+        tables |= role_effects(tables[EFFECTS], options, log.items)
+        names |= EFFECT_NAMES
+        kinds |= dict.fromkeys(EFFECT_NAMES, "dr")
     tables[CATEGORY_PAIRS] = category_bridges
     tables[SIBLINGS] = siblings
     tables[ITEMS] = log.items.select("item", "title", "category")
     return Evidence(
         at=at,
         tables=tables,
-        counts={**log.counts, "large_baskets_left_out_of_pairs": large_baskets},
+        counts={**log.counts, "large_baskets_left_out_of_pairs": large_baskets, **effect_counts},
         options=options,
-        names={**NAMES, "target": target_name(log)},
+        names=names,
+        kinds=kinds,
         next_order=fit_next_order(
             events, items, Market(events.filter(pl.col("time") < at), items), at=at, options=options
         ),

@@ -17,13 +17,15 @@ ITEM_COLUMNS = ("item", "title", "category", "price")
 
 @dataclass(frozen=True)
 class Log:
-    """``engaged`` holds view, cart and order rows: user, item, category (codes), time, visit, place, day, kind, price.
+    """``engaged`` holds view, cart and order rows: user, item, category (codes), time, visit, place, day, kind, price, row, own (not shown before in the same place).
 
     A *visit* is all that one user did at one moment (the lines of one invoice), a *place* is a session, or a day where
-    the log has no sessions. ``orders`` holds one row for each (user, day, item) of ``engaged`` that was ordered.
+    the log has no sessions, ``row`` the place in the log by user and time. ``orders`` holds one row for each (user, day, item) of ``engaged`` that was ordered.
     """
 
     engaged: pl.DataFrame
+    exposed: pl.DataFrame
+    """what was shown: user, item, category, time, place, price, propensity (null where it was not logged), row"""
     orders: pl.DataFrame
     items: pl.DataFrame
     """the catalogue in code order: item, title, category, price, code, category_code"""
@@ -78,6 +80,7 @@ def read_log(events: pl.DataFrame, items: pl.DataFrame, *, at: datetime) -> Log:
         )
         .with_columns(user=pl.col("user").rank("dense").cast(pl.UInt32), day=pl.col("time").dt.date())
         .sort("user", "time", maintain_order=True)
+        .with_row_index("row")
     )
     refunded = (
         known.group_by("user", "item")
@@ -87,6 +90,18 @@ def read_log(events: pl.DataFrame, items: pl.DataFrame, *, at: datetime) -> Log:
         )
         .filter((pl.col("back") > 0) & (pl.col("back") >= pl.col("sold")))
         .select("user", "item")
+    )
+    place = pl.struct("user", pl.coalesce("session", pl.col("day").cast(pl.String)))
+    known = known.with_columns(place=place.rank("dense"), price=pl.coalesce("price", "list_price"))
+    exposed = known.filter(pl.col("behaviour") == "expose").select(
+        "user",
+        "item",
+        "category",
+        "time",
+        "place",
+        "price",
+        propensity=pl.col("propensity").cast(pl.Float64) if "propensity" in known.columns else pl.lit(None, pl.Float64),
+        row="row",
     )
     engaged = (
         known.filter(pl.col("behaviour").is_in(["view", "cart", "order"]))
@@ -98,11 +113,20 @@ def read_log(events: pl.DataFrame, items: pl.DataFrame, *, at: datetime) -> Log:
             "category",
             "time",
             "day",
+            "place",
+            "price",
+            "row",
             kind="behaviour",
-            price=pl.coalesce("price", "list_price"),
             visit=pl.struct("user", "time").rle_id(),
-            place=pl.struct("user", pl.coalesce("session", pl.col("day").cast(pl.String))).rank("dense"),
         )
+        .join(
+            exposed.select("place", "item", shown_at="row").unique(["place", "item"], keep="first"),
+            on=["place", "item"],
+            how="left",
+            maintain_order="left",
+        )
+        .with_columns(own=pl.col("shown_at").is_null() | (pl.col("shown_at") > pl.col("row")))
+        .drop("shown_at")
     )
     orders = (
         engaged.filter(pl.col("kind") == "order")
@@ -113,6 +137,7 @@ def read_log(events: pl.DataFrame, items: pl.DataFrame, *, at: datetime) -> Log:
     )
     return Log(
         engaged=engaged,
+        exposed=exposed,
         orders=orders,
         items=catalogue,
         categories=tuple(categories.to_list()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raise it when a table changes its columns or its meaning: an older folder is then computed anew, not misread."""
 
 INTERVAL = 0.90
@@ -40,6 +40,8 @@ class EvidenceOptions:
     """equivalence margin of ``incidental``: a lift between 1/margin and margin moves nothing"""
     difference_margin: float = 0.1
     """the same margin for a statistic that is a difference of rates"""
+    effect_margin: float = 0.03
+    """the same margin for an effect on the probability of an order"""
 
     def span(self, days: float) -> timedelta:
         return timedelta(days=days)

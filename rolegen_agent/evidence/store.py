@@ -16,6 +16,7 @@ from rolegen_graphs.words import Role, Statistic
 from .next_order import NextOrder
 from .options import FORMAT_VERSION, EvidenceOptions
 from .signals import FEATURES
+from .units import Kind
 
 NAMES: dict[str, str] = {
     "trigger": "trigger.reentry_lift",
@@ -31,6 +32,7 @@ NAMES: dict[str, str] = {
 CATEGORY_PAIRS = "bridge_categories"
 SIBLINGS = "siblings"
 ITEMS = "items"
+EFFECTS = "effects"
 
 
 @dataclass(frozen=True)
@@ -38,38 +40,42 @@ class _Rows:
     """One role's table as plain lists; the rows of one item stand together, the strongest first."""
 
     name: str
+    kind: Kind
     span: dict[str, tuple[int, int]]
     other: list[str]
     numbers: list[tuple[float, float, float, int, float]]
 
     @classmethod
-    def of_table(cls, name: str, table: pl.DataFrame) -> _Rows:
+    def of_table(cls, name: str, kind: Kind, table: pl.DataFrame) -> _Rows:
         items = table["item"].to_list()
         span: dict[str, tuple[int, int]] = {}
         for row, item in enumerate(items):
             span[item] = (span.get(item, (row, row))[0], row + 1)
         other = table["other"].to_list() if "other" in table.columns else [""] * len(items)
-        return cls(name, span, other, table.select("value", "low", "high", "support", "neutral").rows())
+        return cls(name, kind, span, other, table.select("value", "low", "high", "support", "neutral").rows())
 
     @classmethod
     def none(cls) -> _Rows:
-        return cls("", {}, [], [])
+        return cls("", "association", {}, [], [])
 
     def of(self, item: str) -> range:
         return range(*self.span.get(item, (0, 0)))
 
     def statistic(self, row: int) -> Statistic:
         value, low, high, support, neutral = self.numbers[row]
-        return Statistic(name=self.name, value=value, low=low, high=high, support=support, neutral=neutral)
+        return Statistic(
+            name=self.name, value=value, low=low, high=high, support=support, neutral=neutral, kind=self.kind
+        )
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """All role statistics as of one moment. Associations: nothing in them says what an intervention would do.
+    """All role statistics as of one moment. ``kinds`` says of each role whether its statistic is a doubly robust effect; an
+    association says nothing of what an intervention would do.
 
     ``tables`` maps each role to a frame with the columns item, value, low, high, support, neutral (``complement`` and
     ``bridge`` also have ``other``); ``bridge_categories`` has category instead of item, ``siblings`` are item
-    pairs within one category (no role); ``items`` is item, title, category. A role without support in the log has an empty table.
+    pairs within one category (no role); ``effects`` holds the effects of items by intent state; ``items`` is item, title, category. A role without support in the log has an empty table.
     """
 
     at: datetime
@@ -80,7 +86,13 @@ class Evidence:
     """ranks what a returning user buys; fitted on returns before ``at``"""
     options: EvidenceOptions = field(default_factory=EvidenceOptions)
     names: dict[str, str] = field(default_factory=lambda: dict(NAMES))
+    kinds: dict[str, Kind] = field(default_factory=lambda: dict.fromkeys(NAMES, "association"))
     seconds: float = 0.0
+
+    @property
+    def shown(self) -> bool:
+        """Whether the log told what was shown, so that effects could be estimated."""
+        return "dr" in self.kinds.values()
 
     def statistic(self, role: Role, item: str, *, other: str | None = None) -> Statistic | None:
         """What the log says for ``role`` and ``item``; None where support is below the floor.
@@ -104,7 +116,9 @@ class Evidence:
         return self._numbers(role, column).get(item)
 
     def item_table(self, item: str) -> pl.DataFrame:
-        """All statistics of one item: role, other, statistic, value, low, high, support, neutral, kind.
+        """All statistics of one item: role, item, other, state, statistic, value, low, high, support, neutral, kind.
+
+        Rows without a role are the effects by intent state that the roles are read from.
 
         Raises ``InputError`` for an item outside the catalogue.
         """
@@ -112,7 +126,7 @@ class Evidence:
             raise InputError(
                 "no such item in the catalogue", where=f"item {item}", fix="see the items that were ingested"
             )
-        return self._long("item", item)
+        return self._of_items([item])
 
     def category_table(self, category: str) -> pl.DataFrame:
         """The statistics of every item in ``category``, and its bridges to other categories (with an empty item)."""
@@ -120,14 +134,13 @@ class Evidence:
         if members.is_empty():
             known = ", ".join(self.tables[ITEMS]["category"].unique().sort().head(10).to_list())
             raise InputError("no such category in the catalogue", where=category, fix=f"for instance: {known}")
-        parts = [
-            self._labelled(role, table.filter(pl.col("item").is_in(members.implode())))
-            for role, table in self.tables.items()
-            if role in self.names
-        ]
         pairs = self.tables[CATEGORY_PAIRS].filter(pl.col("category") == category)
-        parts.append(self._labelled("bridge", pairs.with_columns(item=pl.lit(""))))
-        return pl.concat(parts)
+        shown = self._of_items(members.to_list())
+        if pairs.is_empty():
+            return shown
+        lifts = self._labelled("bridge", pairs.with_columns(item=pl.lit("")))
+        # Between whole categories it stays a lift, also where the items' own bridges are effects.
+        return pl.concat([shown, lifts.with_columns(statistic=pl.lit(NAMES["bridge"]), kind=pl.lit("association"))])
 
     def save(self, folder: Path) -> None:
         """Write one Parquet file for each table, and last the manifest, so that a killed write is not read."""
@@ -141,6 +154,7 @@ class Evidence:
             "at": self.at.isoformat(),
             "tables": {name: table.height for name, table in self.tables.items()},
             "names": self.names,
+            "kinds": self.kinds,
             "counts": self.counts,
             "next_order": asdict(self.next_order) | {"features": list(FEATURES)},
             "options": asdict(self.options),
@@ -179,6 +193,7 @@ class Evidence:
                 next_order=NextOrder(**model | {"own": tuple(model["own"]), "new": tuple(model["new"])}),
                 options=EvidenceOptions(**manifest["options"]),
                 names=manifest["names"],
+                kinds=manifest["kinds"],
                 seconds=manifest["seconds"],
             )
         except (ValueError, KeyError, TypeError, OSError, pl.exceptions.PolarsError) as error:
@@ -187,7 +202,9 @@ class Evidence:
     def _rows(self, role: str) -> _Rows:
         if role not in self._cache:
             known = role in self.names
-            self._cache[role] = _Rows.of_table(self.names[role], self.tables[role]) if known else _Rows.none()
+            self._cache[role] = (
+                _Rows.of_table(self.names[role], self.kinds[role], self.tables[role]) if known else _Rows.none()
+            )
         return self._cache[role]
 
     @cached_property
@@ -202,26 +219,43 @@ class Evidence:
             cache[(role, column)] = {item: float(value) for item, value in rows}
         return cache[(role, column)]
 
-    def _long(self, key: str, value: str) -> pl.DataFrame:
+    def _of_items(self, items: list[str]) -> pl.DataFrame:
+        chosen = {
+            name: table.filter(pl.col("item").is_in(items))
+            for name, table in self.tables.items()
+            if "item" in table.columns
+        }
+        effects = chosen[EFFECTS].select(
+            role=pl.lit(None, pl.String),
+            item="item",
+            other=pl.lit(None, pl.String),
+            state="state",
+            statistic=pl.format("effect.{}", "outcome"),
+            value="value",
+            low="low",
+            high="high",
+            support="support",
+            neutral="neutral",
+            kind="kind",
+        )
         return pl.concat(
-            [
-                self._labelled(role, table.filter(pl.col(key) == value))
-                for role, table in self.tables.items()
-                if role in self.names
-            ]
+            [*(self._labelled(role, table) for role, table in chosen.items() if role in self.names), effects]
         )
 
     def _labelled(self, role: str, table: pl.DataFrame) -> pl.DataFrame:
-        other = pl.col("other") if "other" in table.columns else pl.lit(None, pl.String).alias("other")
+        def optional(name: str) -> pl.Expr:
+            return pl.col(name) if name in table.columns else pl.lit(None, pl.String).alias(name)
+
         return table.select(
             pl.lit(role).alias("role"),
             pl.col("item"),
-            other,
+            optional("other"),
+            optional("state"),
             pl.lit(self.names[role]).alias("statistic"),
             "value",
             "low",
             "high",
-            "support",
+            pl.col("support").cast(pl.Int64),
             "neutral",
-            pl.lit("association").alias("kind"),
+            pl.lit(self.kinds[role]).alias("kind"),
         )

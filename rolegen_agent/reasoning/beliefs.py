@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections import defaultdict
 
 import numpy as np
+import polars as pl
 from scipy import special
 
 from rolegen_graphs.words import Role
 
 from ..evidence.shrink import Z
-from ..evidence.store import Evidence
+from ..evidence.store import EFFECTS, Evidence
 
 WORTHWHILE = 1.1
-"""a lift counts as an effect when it is likely above this, a difference when above 0.02"""
+"""a lift counts as an effect when it is likely above this"""
+WORTHWHILE_DIFFERENCE = 0.02
+"""the same for a difference of rates"""
+WORTHWHILE_EFFECT = 0.01
+"""the same for a doubly robust effect of one exposure"""
 UNKNOWN = 0.5
 """belief where the log has no statistic: it neither supports nor contradicts"""
 
@@ -33,8 +38,9 @@ class Beliefs:
                 self.single[role] = dict.fromkeys(table["item"].to_list(), 1.0)
                 continue
             value, low, high = (table[name].to_numpy() for name in ("value", "low", "high"))
-            if role == "comparison":
-                z = (value - 0.02) / np.maximum((high - low) / (2 * Z), 1e-9)
+            if evidence.kinds[role] == "dr" or role == "comparison":
+                margin = WORTHWHILE_EFFECT if evidence.kinds[role] == "dr" else WORTHWHILE_DIFFERENCE
+                z = (value - margin) / np.maximum((high - low) / (2 * Z), 1e-9)
             else:
                 spread = (np.log(np.maximum(high, 1e-9)) - np.log(np.maximum(low, 1e-9))) / (2 * Z)
                 z = np.log(np.maximum(value, 1e-9) / WORTHWHILE) / np.maximum(spread, 1e-9)
@@ -47,6 +53,16 @@ class Beliefs:
                     self.bridges_from[item][category] = strength
             else:
                 self.single[role] = dict(zip(table["item"].to_list(), belief, strict=True))
+
+        self._per_look: dict[tuple[str, str, str], float] = {}
+        if evidence.shown:
+            known = evidence.tables[EFFECTS].filter(pl.col("kind") == "dr")
+            rows = known.select("item", "state", "outcome", per_look=pl.col("value") / pl.col("looked").clip(0.01))
+            self._per_look = {(item, state, outcome): value for item, state, outcome, value in rows.iter_rows()}
+
+    def per_look(self, item: str, state: str, outcome: str) -> float:
+        """How much likelier one look makes the outcome, in [0, 1]: the effect of showing the item by the share that look at it."""
+        return min(max(self._per_look.get((item, state, outcome), 0.0), 0.0), 1.0)
 
     def of(self, role: Role, item: str) -> float:
         return self.single.get(role, {}).get(item, UNKNOWN)

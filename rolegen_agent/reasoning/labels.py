@@ -14,6 +14,7 @@ from rolegen_graphs.words import Event, Intent, Reading, Role, RoleBelief, RoleL
 from ..evidence.store import Evidence
 from .beliefs import UNKNOWN, Beliefs
 from .hindsight import Hindsight
+from .shown import Met, claim_shown, walk
 
 RESOLVED = 0.5
 """a role below this confidence is not claimed: the event is unresolved"""
@@ -90,10 +91,11 @@ def _walk(
     events = sorted(trajectory.events, key=lambda event: (event.at, event.event))
     hindsight = Hindsight.of(events, evidence, trajectory.at)
     past = _Past()
+    met = walk(events, evidence) if evidence.shown else {}
     claims: list[tuple[Event, _Claim, Intent, Intent]] = []
     for event in events:
         before = _active(past, event, evidence)
-        claim = _claim(event, past, before, hindsight, evidence, beliefs)
+        claim = _claim(event, past, before, hindsight, evidence, beliefs, met.get(event.event))
         claims.append((event, claim, before, _advance(past, event, before, evidence)))
     return claims, past
 
@@ -155,8 +157,20 @@ def _label(event: Event, claim: _Claim, before: Intent, after: Intent, evidence:
     )
 
 
-def _claim(event: Event, past: _Past, before: Intent, after: Hindsight, evidence: Evidence, beliefs: Beliefs) -> _Claim:
+def _claim(
+    event: Event,
+    past: _Past,
+    before: Intent,
+    after: Hindsight,
+    evidence: Evidence,
+    beliefs: Beliefs,
+    met: Met | None,
+) -> _Claim:
+    """``met``: where exposures are logged, how the event was met."""
     claim = _Claim()
+    if met is not None:
+        claim_shown(event, met, claim.offer, evidence, beliefs)
+        return claim
     if event.behaviour == "refund":
         claim.why = "given back"
     elif event.behaviour == "order":

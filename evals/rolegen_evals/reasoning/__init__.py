@@ -1,0 +1,1 @@
+"""``rolegen bench reasoning``: is the reasoning right where the truth is known?"""

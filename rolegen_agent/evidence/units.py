@@ -1,0 +1,110 @@
+"""Units of the effects: who was where when what was shown, and how likely it was to be shown.
+
+A *unit* is one exposure; in a log without exposures one view or cart, in a log without those one order line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from .log import Log
+from .options import EvidenceOptions
+from .states import with_states
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Kind = Literal["dr", "association"]
+LEAST_PROPENSITY = 1e-3
+"""smaller ones are raised to it, counted: one unit must not speak for thousands"""
+SMOOTHING = 5.0
+"""pseudo exposures of a stratum when propensities are modelled"""
+
+
+@dataclass(frozen=True)
+class Units:
+    """Who was where, what was shown, and with which weight: N units."""
+
+    frame: pl.DataFrame
+    """unit, user, row, item, category (codes), time, place, price, need, stage, state, and what the user had done before"""
+    weight: Floats
+    """(N,) inverse propensities"""
+    kind: Kind
+    propensities: Literal["logged", "modelled", "none"]
+    raised: int
+    """propensities below ``LEAST_PROPENSITY``"""
+
+    @property
+    def group(self) -> Ints:
+        """(N,) number of the (stage, category of the need)."""
+        need, stage = self.frame["need"].fill_null(-1).to_numpy(), self.frame["stage"].to_numpy()
+        return np.unique((need.astype(np.int64) + 1) * 8 + stage, return_inverse=True)[1].astype(np.int64)
+
+
+def read_units(log: Log, options: EvidenceOptions) -> Units | None:
+    """The units whose horizon is over; None where the log has nothing of the kind."""
+    shown = log.exposed if not log.exposed.is_empty() else log.engaged
+    kind: Kind = "association" if log.exposed.is_empty() else "dr"
+    if kind == "association":
+        shown = shown.filter(pl.col("kind") != "order") if log.has_views else shown
+        shown = shown.with_columns(propensity=pl.lit(None, pl.Float64))
+    horizon = timedelta(days=options.horizon_days)
+    matured = shown.filter(pl.col("time") <= log.at - horizon).select(
+        "user", "item", "category", "time", "row", "place", "price", "propensity"
+    )
+    if matured.is_empty():
+        return None
+    frame = with_states(matured, log.engaged, options).sort("user", "row").with_row_index("unit")
+    frame = _history(frame, log)
+    weight, told, raised = _weights(frame, kind)
+    return Units(frame, weight, kind, told, raised)
+
+
+def _history(frame: pl.DataFrame, log: Log) -> pl.DataFrame:
+    """What a user had done before each unit: the covariates of the outcome regression."""
+    counted = log.engaged.sort("user", "row").select(
+        "user",
+        "row",
+        orders_before=(pl.col("kind") == "order").cum_sum().over("user"),
+        looks_before=(pl.col("kind") != "order").cum_sum().over("user"),
+    )
+    return (
+        frame.sort("row")
+        .join_asof(
+            counted.sort("row"),
+            on="row",
+            by="user",
+            strategy="backward",
+            allow_exact_matches=False,
+            check_sortedness=False,
+        )
+        .with_columns(pl.col("orders_before", "looks_before").fill_null(0))
+        .sort("unit")
+    )
+
+
+def _weights(frame: pl.DataFrame, kind: Kind) -> tuple[Floats, Literal["logged", "modelled", "none"], int]:
+    """(N,) inverse propensities."""
+    if kind == "association":
+        return np.ones(frame.height), "none", 0
+    if frame["propensity"].null_count() == 0:
+        told: Literal["logged", "modelled"] = "logged"
+        chance = frame["propensity"].to_numpy()
+    else:
+        told = "modelled"
+        stratum = ["stage", "need"]
+        chance = (
+            frame.with_columns(
+                inside=pl.len().over(*stratum), both=pl.len().over("item", *stratum), alone=pl.len().over("item")
+            )
+            .select((pl.col("both") + SMOOTHING * pl.col("alone") / frame.height) / (pl.col("inside") + SMOOTHING))
+            .to_series()
+            .to_numpy()
+        )
+    low = chance < LEAST_PROPENSITY
+    return 1 / np.where(low, LEAST_PROPENSITY, chance), told, int(low.sum())
