@@ -111,9 +111,23 @@ def beauty(order: Order) -> Result:
     )
 
 
+def reasoning(order: Order) -> Result:
+    """Planted worlds: are effects and roles right, and what do good, useless, hostile and broken LLMs do to the slate?"""
+    from .reasoning.benchmark import run_reasoning
+
+    order.only("reasoning", "work", "seeds")
+    return run_reasoning(
+        work=order.work or Path(".rolegen-bench") / "reasoning",
+        progress=order.progress,
+        quick=order.quick,
+        seeds=order.seeds,
+    )
+
+
 BENCHMARKS: Mapping[str, Benchmark] = {
     "speed": speed,
     "grounding": grounding,
+    "reasoning": reasoning,
     "demo": demo,
     "reactivation": reactivation,
     "beauty": beauty,

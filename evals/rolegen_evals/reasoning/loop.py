@@ -118,8 +118,13 @@ def llm(url: str, timeout_s: float = 30.0) -> dict[str, dict[str, object]]:
     }
 
 
-def loop_figures(folder: Path, *, users: int, asked: int, broken: int, progress: Progress) -> dict[str, float]:
-    """All figures of the module; ``asked`` users for the slates, ``broken`` for each kind of failure."""
+def loop_figures(
+    folder: Path, *, users: int, asked: int, broken: int, progress: Progress, model: str | None = None
+) -> dict[str, float]:
+    """All figures of the module; ``asked`` users for the slates, ``broken`` for each kind of failure.
+
+    ``model``: a real one, whose endpoint the environment names; its figures are called ``llm``.
+    """
     trial = prepare(folder, users=users, asked=asked, progress=progress)
     arms = {"evidence": awaken(trial, "evidence", trial.users, {})}
     for done, (name, mind) in enumerate(MINDS.items()):
@@ -127,6 +132,8 @@ def loop_figures(folder: Path, *, users: int, asked: int, broken: int, progress:
         with ScriptedEndpoint(mind(trial.planted)) as endpoint:
             arms[name] = awaken(trial, name, trial.users, llm(endpoint.url))
     progress("minds", len(MINDS), len(MINDS))
+    if model is not None:
+        arms["llm"] = awaken(trial, "llm", trial.users, {"reasoner": {"kind": "llm"}, "llm": {"model": model}})
     found = _slates(trial, arms) | _roles(trial, arms) | _diversity(trial, arms["evidence"])
     for done, failure in enumerate(FAILURES):
         progress("failures", done, len(FAILURES))
@@ -149,7 +156,7 @@ def _slates(trial: Trial, arms: Mapping[str, Mapping[str, Decision]]) -> dict[st
     for name, score in judged.items():
         found[f"slate.recall10.{name}"] = float(score.recall.mean())
         found[f"slate.hit1.{name}"] = float(score.hit1.mean())
-        if name != "backbone":
+        if name != "backbone" and usual:  # a share of nothing says nothing
             change: Interval = paired_difference(by_user(score), by_user(judged["backbone"]))
             found[f"slate_change.recall10.{name}"] = change.value / usual
             if change.low is not None and change.high is not None:
