@@ -10,6 +10,7 @@ import pytest
 
 from rolegen_agent.facade import RoleGen
 from rolegen_errors import ProjectError
+from rolegen_graphs.nodes.observe import weigh
 from tests.support.scripted_llm import ScriptedLlm
 from tests.support.shop import AT, Command, Line, users_at
 
@@ -50,18 +51,20 @@ def test_a_forecast_comes_close_and_closer_once_there_is_something_to_learn_from
     assert again.known > 0.5 and again.mean.calls < 0.5 * guess.mean.calls
 
 
-def test_repairs_and_users_of_whom_the_backbone_is_sure_are_foreseen(project: Path) -> None:
+def test_repairs_and_users_who_are_not_worth_it_are_foreseen(project: Path) -> None:
     users = users_at(project, 24)
     with ScriptedLlm("bad_then_good") as server, opened(project, server.url) as shop:
         shop.awaken(users[:8], AT)
         guess, done = shop.forecast(users[8:], AT), shop.awaken(users[8:], AT)
         assert guess.mean.calls == pytest.approx(done.calls, rel=0.2), "two requests for each question"
-    uncertain = {"kind": "llm", "think": "uncertain"}
-    with ScriptedLlm() as server, opened(project, server.url, reasoner=uncertain) as shop:
-        guess = shop.forecast(users[:20], AT)
-        run = shop.awaken(users[:20], AT).run
-        worths = [shop.trace(user, run=run).worth for user in users[:20]]
-        assert guess.asked == sum(worth is not None and worth.rounds > 0 for worth in worths)
+    with opened(project, reasoner={"kind": "llm", "think": "uncertain"}) as shop:
+        ready = shop.assembly(AT)
+        granted = []
+        for user in users[:20]:
+            slate = ready.parts.recommender.slate(user, ready.artefacts.at, (), ready.settings.slate_size)
+            seen = ready.parts.observer.observe(user, ready.artefacts.at)
+            granted.append(weigh(ready.parts, ready.settings, seen, slate).rounds)
+        assert shop.forecast(users[:20], AT).asked == sum(rounds > 0 for rounds in granted) < len(granted)
 
 
 def test_it_tells_which_limit_is_met_after_how_many_users(project: Path) -> None:
