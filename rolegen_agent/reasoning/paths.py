@@ -26,6 +26,8 @@ from .proposals import (
 
 PER_CATEGORY = 3
 """specs of one category in all paths together, once a round has been found too narrow"""
+LIKELY = 20
+"""of the likeliest items of a kind, those that a path may choose from"""
 DISTINCT_ROLES = 2
 """at least so many paths besides the rebuys, where the log offers them: against interest collapse"""
 
@@ -61,10 +63,11 @@ def build_paths(
     band = _price_band(trajectory)
     taken: set[int] = set()
     used_categories: dict[str, int] = {}
+    reached = _Reached(set(), set())
     paths: list[Path] = []
     remaining = [kind for kind in KINDS if kind.number not in limits.dropped]
     while remaining and len(paths) < count:
-        choices = [(kind, _pick(kind, proposals, limits, taken, used_categories)) for kind in remaining]
+        choices = [(kind, _pick(kind, proposals, limits, taken, used_categories, reached)) for kind in remaining]
         choices = [(kind, rows) for kind, rows in choices if rows]
         rebuys = sum(path.path in (REBUY.number, HABIT.number) for path in paths)
         if rebuys >= max(1, count - DISTINCT_ROLES) or (limits.spread and rebuys):
@@ -75,27 +78,55 @@ def build_paths(
         kind, rows = max(choices, key=lambda choice: (sum(proposals.chance[choice[1]]), -choice[0].number))
         remaining.remove(kind)
         taken.update(rows)
+        reached.opened.add(_category(rows[0], proposals))
+        reached.closed.add(_category(rows[-1], proposals))
         for row in rows:
-            category = proposals.market.category[proposals.considered.code[row]]
+            category = _category(row, proposals)
             used_categories[category] = used_categories.get(category, 0) + 1
         paths.append(_path(kind, rows, trajectory, proposals, evidence, band, limits))
     return tuple(paths)
 
 
+@dataclass(frozen=True)
+class _Reached:
+    """Categories that earlier paths begin and end in: a path into another one tells more than one into the same."""
+
+    opened: set[str]
+    closed: set[str]
+
+
 def _pick(
-    kind: Kind, proposals: Proposals, limits: Limits, taken: set[int], used_categories: dict[str, int]
+    kind: Kind,
+    proposals: Proposals,
+    limits: Limits,
+    taken: set[int],
+    used_categories: dict[str, int],
+    reached: _Reached,
 ) -> list[int]:
+    """Rows of one path, the intervention first and the target last, each in a category of its own where a likely one has it."""
     rows: list[int] = []
     counts = dict(used_categories)
     for row in proposals.members(kind, due_only=kind.number in limits.due_only).tolist():
-        category = proposals.market.category[proposals.considered.code[row]]
+        category = _category(row, proposals)
         if row in taken or (limits.spread and counts.get(category, 0) >= PER_CATEGORY):
             continue
         counts[category] = counts.get(category, 0) + 1
         rows.append(row)
-        if len(rows) == STEPS:
+        if len(rows) == LIKELY:
             break
-    return rows
+    if not rows:
+        return []
+    first = next((row for row in rows if _category(row, proposals) not in reached.opened), rows[0])
+    rest = [row for row in rows if row != first]
+    if not rest:
+        return [first]
+    elsewhere = (row for row in rest if _category(row, proposals) not in reached.closed)
+    last = next(elsewhere, rest[: STEPS - 1][-1])
+    return [first, *[row for row in rest if row != last][: STEPS - 2], last]
+
+
+def _category(row: int, proposals: Proposals) -> str:
+    return proposals.market.category[int(proposals.considered.code[row])]
 
 
 def _path(

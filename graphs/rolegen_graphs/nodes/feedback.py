@@ -68,8 +68,9 @@ def _contradicted(label: RoleLabel) -> Signal | None:
             or min(parts.log_probability, parts.log_weight) < LIKELIER_THAN_NOT
         ):
             return None
+        # The event names itself; an item's id has no place in what a prompt will show.
         detail = (
-            f"{label.item} was called {parts.llm_role} ({parts.llm_confidence:.0%}), the log says {parts.log_role} "
+            f"called {parts.llm_role} ({parts.llm_confidence:.0%}), the log says {parts.log_role} "
             f"({parts.log_probability:.0%} from {parts.support} observations); together: {label.role}"
         )
         return Signal(kind="disagreement", detail=detail, event=label.event, value=parts.log_probability)
@@ -77,5 +78,5 @@ def _contradicted(label: RoleLabel) -> Signal | None:
     # An instrumental role where the log's interval lies wholly on the other side of "no effect".
     if label.role in ("incidental", "unresolved") or s is None or s.high >= s.neutral:
         return None
-    detail = f"{label.role} of {label.item}, but {s.name} is {s.value:.2f} [{s.low:.2f}, {s.high:.2f}] from {s.support}"
+    detail = f"{label.role}, but {s.name} is {s.value:.2f} [{s.low:.2f}, {s.high:.2f}] from {s.support}"
     return Signal(kind="disagreement", detail=detail, event=label.event, value=s.value)
