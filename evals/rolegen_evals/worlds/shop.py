@@ -169,8 +169,8 @@ class Shop(ABC):
 
     @property
     def active_days(self) -> float:
-        """A need shows so long after the last engagement."""
-        return 10.0 * self.knobs.pace
+        """A need shows so long after the last engagement; visits lie whole days apart, so minutes never decide."""
+        return 10.5 * self.knobs.pace
 
     @property
     def horizon_days(self) -> float:
