@@ -11,18 +11,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
-from threading import Event
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rolegen_errors import InputError, ProjectError
-from rolegen_graphs.nodes.observe import weigh
 
 if TYPE_CHECKING:
     from rolegen_graphs.words import Worth
 
-    from .assembly import Assembly
     from .llm import Price
     from .settings import BudgetSettings
 
@@ -31,8 +27,6 @@ CALLS_PER_ROUND = 4
 """reason, simulate, and often revise and reflect; a repair takes the place of one that was not needed"""
 TOKENS_PER_CALL = (4500, 900)
 """input and output of one call: a prompt with a trajectory of 3,000 tokens, and an answer of eight paths"""
-TOGETHER = 64
-"""users whose slates without reasoning are computed together"""
 
 
 @dataclass(frozen=True)
@@ -128,53 +122,3 @@ def allocate(
 def fingerprint(budget: LlmBudget, users: Sequence[str]) -> str:
     """What tells one budgeted run from another: the budget, and among whom it is shared out."""
     return hashlib.sha256("\n".join([str(budget), *sorted(set(users))]).encode()).hexdigest()
-
-
-def spend(
-    assembly: Assembly,
-    users: Sequence[str],
-    at: datetime,
-    budget: LlmBudget,
-    *,
-    price: Price | None,
-    progress: Callable[[int, int], None],
-    stop: Event | None = None,
-) -> Assembly:
-    """The assembly with ``budget`` shared out among ``users``; nobody else is asked.
-
-    When ``stop`` is set half way nobody is granted anything: the batch that follows is stopped too.
-
-    Raises:
-        ProjectError: no LLM is involved, or a budget in dollars without a price.
-    """
-    if assembly.client is None:
-        raise ProjectError("an LLM budget needs an LLM", fix="add --reasoner llm, or set [reasoner] kind")
-    cost = budget.forecast(price)
-    worths = _worths(assembly, sorted(set(users)), at, progress, stop)
-    granted, allocation = allocate(worths, budget, cost)
-    settings = replace(assembly.settings, granted=granted)
-    return replace(assembly, settings=settings, allocation=allocation)
-
-
-def _worths(
-    assembly: Assembly,
-    users: Sequence[str],
-    at: datetime,
-    progress: Callable[[int, int], None],
-    stop: Event | None,
-) -> dict[str, Worth]:
-    from .backbone_tool import BackboneRecommender
-
-    parts, settings = assembly.parts, assembly.settings
-    found: dict[str, Worth] = {}
-    for low in range(0, len(users), TOGETHER):
-        part = users[low : low + TOGETHER]
-        if isinstance(parts.recommender, BackboneRecommender):
-            parts.recommender.prepare(part, at, settings.slate_size)
-        for user in part:
-            if stop is not None and stop.is_set():
-                return {}
-            baseline = parts.recommender.slate(user, at, (), settings.slate_size)
-            found[user] = weigh(parts, settings, parts.observer.observe(user, at), baseline)
-        progress(len(found), len(users))
-    return found

@@ -239,8 +239,9 @@ class RoleGen:
         self, users: Sequence[str], at: datetime | str, llm_budget: str | int, progress: Progress, stop: Event | None
     ) -> Assembly:
         """An assembly of its own: another run than without a budget, with calls counted by itself."""
-        from .allocation import LlmBudget, fingerprint, spend
+        from .allocation import LlmBudget, fingerprint
         from .assembly import assemble, price
+        from .sharing import spend
 
         budget, settings, when = LlmBudget.parse(llm_budget), self.project.settings, moment(at)
         limited = settings.model_copy(update={"budget": budget.within(settings.budget)})

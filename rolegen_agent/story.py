@@ -11,8 +11,9 @@ from rich.text import Text
 
 from rolegen_graphs.words import ROLES, Decision, Effect, ItemSpec, Outcome, Path, PathChoice, Role, RoleLabel, Round
 
+from .report.reasons import choice_words, parts_words
 from .report.text import bounded, points
-from .report.words import choice_words, parts_words, reasoner_words
+from .report.words import reasoner_words
 
 SHOWN_LABELS, SHOWN_PATHS, SHOWN_BOUGHT = 6, 12, 10
 COLOURS: Mapping[Role, str] = dict(

@@ -23,8 +23,8 @@ from rolegen_graphs.words import (
     Statistic,
 )
 
+from .reasons import choice_words, parts_words
 from .text import bounded
-from .words import choice_words, parts_words
 
 T = TypeVar("T")
 Return = Literal["back", "away", "open", "unknown"]

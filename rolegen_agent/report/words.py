@@ -6,10 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rolegen_graphs.words import PathChoice, RoleLabel
-
-from .text import bounded
-
 if TYPE_CHECKING:
     from .customer import CustomerSection
 
@@ -78,29 +74,6 @@ class Report:
     customers: Sequence[CustomerSection] = field(default=(), repr=False)
     commands: Sequence[str] = ()
     attribution: str = ""
-
-
-def parts_words(label: RoleLabel) -> str:
-    """Both sides of a fused label, the same wherever a person reads it; empty where one reasoner answered alone."""
-    if (parts := label.parts) is None:
-        return ""
-    log = "the log says nothing"
-    if parts.log_role is not None:
-        cases = f"{parts.support:,} observation{'' if parts.support == 1 else 's'}"
-        log = f"the log {parts.log_role} {parts.log_probability:.0%} from {cases}, weight {parts.log_weight:.2f}"
-    return f"the LLM said {parts.llm_role} {parts.llm_confidence:.0%}; {log}"
-
-
-def choice_words(choice: PathChoice) -> str:
-    """Why a path was used, or not.
-
-    >>> choice_words(PathChoice(path=1, chosen=True, place=1, reason="the best effect"))
-    'used, 1st choice: the best effect'
-    """
-    if choice.place is None:
-        return f"not used: {bounded(choice.reason, 160)}"
-    ending = {1: "st", 2: "nd", 3: "rd"}.get(choice.place, "th")  # there are never twenty paths
-    return f"used, {choice.place}{ending} choice: {bounded(choice.reason, 160)}"
 
 
 def reasoner_words(reasoner: str) -> str:

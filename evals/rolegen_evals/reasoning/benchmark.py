@@ -19,7 +19,7 @@ from .effects import effect_figures
 from .loop import loop_figures
 from .roles import role_figures
 
-SEEDS, USERS, MOMENTS = 5, 20_000, 700
+SEEDS, USERS, MOMENTS = 5, 20_000, 900
 """as the figures are stated; ``--quick`` takes less of everything, for the shape only"""
 CODE = ("rolegen_agent.evidence", "rolegen_agent.reasoning", "rolegen_evals.worlds", "rolegen_evals.reasoning")
 LOOP_CODE = (*CODE, "rolegen_graphs", "rolegen_backbone", "rolegen_agent.grounding", "rolegen_prompts")

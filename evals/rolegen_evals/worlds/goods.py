@@ -77,7 +77,7 @@ class Goods:
     strength: Floats
     """chance that the disposition acts when the item is looked at in the right state"""
     pull: Floats
-    """in [-1, 1]: how far an item draws or bores beside its disposition; 0 for what is incidental"""
+    """in [-1, 1]: how far an item draws (above 0) or bores (below -1/2) beside its disposition; 0 for what is incidental"""
     click: Floats
     """log odds of a look"""
     leads_to: Ints

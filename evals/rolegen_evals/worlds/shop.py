@@ -218,7 +218,7 @@ class Shop(ABC):
         here = category[:, None] == goods.category
         hot = np.isin(stage, (COMPARING, DECIDING))[:, None]
         bait, start = goods.is_a("incidental"), goods.is_a("trigger")
-        logit = RETARGETS * here + 1.2 * (hot & bait) + 1.0 * ((stage == NONE)[:, None] & start)
+        logit = RETARGETS * here + 0.7 * (hot & bait) + 1.0 * ((stage == NONE)[:, None] & start)
         known = np.outer(self.knobs.hidden * crowd.mind.motivation, self.quality)
         chance: npt.NDArray[np.float32] = np.exp((logit + known).astype(np.float32))
         chance /= chance.sum(axis=1, keepdims=True)

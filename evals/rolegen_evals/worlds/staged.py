@@ -33,7 +33,7 @@ LOOKS_UP = 0.5
 """chance that somebody with a need looks up something of it"""
 COLD, MATCH = 1.1, 2.2
 """log odds against a look at anything, and for one at what is needed"""
-TEMPTS, STRAYS, HELPS = 1.0, 0.8, 0.5
+TEMPTS, STRAYS, HELPS = 1.0, 0.9, 0.6
 """what the pull of an item does: begins a need where there is none, draws one away, helps it or bores"""
 FRESH = 4
 """steps after a purchase in which its complements sell"""
@@ -175,7 +175,7 @@ class StagedShop(Shop):
         mind.anchored &= ~(tempts | strays)
         note(tempts, "trigger")
         likes = viewed & ~inert & early & (draw > 1 - HELPS * goods.pull[item])
-        bores = viewed & ~inert & early & (draw > 1 + HELPS * goods.pull[item])
+        bores = viewed & ~inert & early & (draw > 1 - HELPS * np.maximum(-2 * goods.pull[item] - 1, 0))
 
         bridge = self.does(item, viewed, "bridge")
         leads, loses = bridge & works & early, bridge & half & deciding
