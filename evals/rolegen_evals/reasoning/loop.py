@@ -30,11 +30,14 @@ from sklearn.metrics import f1_score
 
 from rolegen_agent import RoleGen
 from rolegen_agent.outcomes import first_order_baskets
+from rolegen_agent.reasoning import EvidenceReasoner
+from rolegen_graphs.ports import RoleEvidence
 from rolegen_graphs.words import Decision, Slate
 
 from ..metrics import Interval, Scores, paired_difference, scores
 from ..worlds import PLANTED, WORLDS, Knobs, Planted, plant
 from ..worlds.log import START
+from .fused import fusion_figures
 from .scripted import FAILURES, AdversarialMind, Failure, Mind, PerfectMind, ScriptedEndpoint, renumbered
 
 KNOBS = Knobs(breadth=3, pace=3.0)
@@ -134,12 +137,21 @@ def loop_figures(
     progress("minds", len(MINDS), len(MINDS))
     if model is not None:
         arms["llm"] = awaken(trial, "llm", trial.users, {"reasoner": {"kind": "llm"}, "llm": {"model": model}})
-    found = _slates(trial, arms) | _roles(trial, arms) | _diversity(trial, arms["evidence"])
+    minds = {name: made for name, made in arms.items() if name in MINDS}
+    found = fusion_figures(minds, _evidence(trial), dict(trial.planted.roles.iter_rows()))
+    found |= _slates(trial, arms) | _roles(trial, arms) | _diversity(trial, arms["evidence"])
     for done, failure in enumerate(FAILURES):
         progress("failures", done, len(FAILURES))
         found |= _broken(trial, failure, trial.users[:broken])
     progress("failures", len(FAILURES), len(FAILURES))
     return found
+
+
+def _evidence(trial: Trial) -> RoleEvidence:
+    """The log's side of the fusion, as the product has it."""
+    with RoleGen.open(trial.folder, overrides={"backbone": TRAINING}) as product:
+        artefacts = product.assembly(trial.at).artefacts
+    return EvidenceReasoner(artefacts.evidence, artefacts.market)
 
 
 def _slates(trial: Trial, arms: Mapping[str, Mapping[str, Decision]]) -> dict[str, float]:
