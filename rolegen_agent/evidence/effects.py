@@ -75,7 +75,7 @@ def effects(log: Log, options: EvidenceOptions) -> tuple[pl.DataFrame, dict[str,
     if units.kind == "dr":
         for name, (happened, expected) in own_outcomes(frame, group, log, horizon).items():
             tables.append(cells.table(name, happened - expected, happened, options))
-    tables += _moves(frame, group, cells, log, options)
+        tables += _moves(frame, group, cells, log, options)
     looked = cells.looked(frame, log) if units.kind == "dr" else cells.looked(frame, None)
     table = (
         pl.concat(tables)

@@ -17,8 +17,14 @@ Ints = npt.NDArray[np.int64]
 def ordered_within(frame: pl.DataFrame, log: Log, horizon: timedelta) -> Floats:
     """(N,) whether anything was ordered, and kept, within the horizon."""
     orders = log.engaged.filter(pl.col("kind") == "order").sort("row").select("user", "row", then="time")
-    found = frame.sort("row").join_asof(
-        orders, on="row", by="user", strategy="forward", allow_exact_matches=False, check_sortedness=False
+    found = frame.sort("last_row").join_asof(
+        orders,
+        left_on="last_row",
+        right_on="row",
+        by="user",
+        strategy="forward",
+        allow_exact_matches=False,
+        check_sortedness=False,
     )
     soon = found.sort("unit").select((pl.col("then") <= pl.col("time") + horizon).fill_null(False))
     return soon.to_series().to_numpy().astype(np.float64)

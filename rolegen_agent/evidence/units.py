@@ -31,7 +31,7 @@ class Units:
     """Who was where, what was shown, and with which weight: N units."""
 
     frame: pl.DataFrame
-    """unit, user, row, item, category (codes), time, place, price, need, stage, state, and what the user had done before"""
+    """unit, user, row and last_row (of what happened at the same moment), item, category (codes), time, place, price, need, stage, state, and what the user had done before"""
     weight: Floats
     """(N,) inverse propensities"""
     kind: Kind
@@ -54,8 +54,13 @@ def read_units(log: Log, options: EvidenceOptions) -> Units | None:
         shown = shown.filter(pl.col("kind") != "order") if log.has_views else shown
         shown = shown.with_columns(propensity=pl.lit(None, pl.Float64))
     horizon = timedelta(days=options.horizon_days)
-    matured = shown.filter(pl.col("time") <= log.at - horizon).select(
-        "user", "item", "category", "time", "row", "place", "price", "propensity"
+    # The lines of one basket happen at once: none is before another.
+    matured = (
+        shown.with_columns(
+            row=pl.col("row").min().over("user", "time"), last_row=pl.col("row").max().over("user", "time")
+        )
+        .filter(pl.col("time") <= log.at - horizon)
+        .select("user", "item", "category", "time", "row", "last_row", "place", "price", "propensity")
     )
     if matured.is_empty():
         return None

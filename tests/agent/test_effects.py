@@ -162,3 +162,26 @@ def test_evidence_tells_states_and_kinds_and_survives_the_disk(tmp_path: object)
     assert again.kinds == evidence.kinds
     assert again.item_table("good").equals(table)
     assert again.category_table("c").height >= table.height
+
+
+def test_the_lines_of_one_basket_do_not_follow_one_another() -> None:
+    """In a log of orders alone everybody buys two things at once, and nobody ever comes back."""
+    rows = [
+        {"user": f"u{n}", "item": item, "time": START + timedelta(days=n % 30)}
+        for n in range(60)
+        for item in ("good", "plain")
+    ]
+    events = (
+        pl.DataFrame(rows)
+        .with_row_index("event")
+        .with_columns(
+            event=pl.col("event").cast(pl.Int64),
+            behaviour=pl.lit("order"),
+            quantity=pl.lit(1.0),
+            price=pl.lit(2.0),
+            session=pl.lit(None, pl.String),
+        )
+    )
+    table, _ = effects(read_log(events, confounded()[1], at=AT), OPTIONS)
+    assert set(table["state"]) == {"none"}, "no line of a basket was bought before another"
+    assert table["base"].max() == 0.0, "no line of a basket is the order that followed another"  # type: ignore[operator]
