@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from .options import EvidenceOptions
@@ -30,24 +32,22 @@ def stages(engaged: pl.DataFrame, options: EvidenceOptions) -> pl.DataFrame:
         | (pl.col("time") - before["time"] > timedelta(days=options.active_days))
         | (before["kind"] == "order")
     )
-    return (
-        engaged.with_columns(run=fresh.cum_sum())
-        .with_columns(
-            several=(pl.col("item") != pl.col("item").first().over("run")).cum_max().over("run"),
-            carted=(pl.col("kind") == "cart").cum_max().over("run"),
-            run_length=pl.int_range(pl.len()).over("run") + 1,
-        )
-        .with_columns(
-            stage=pl.when(pl.col("kind") == "order")
-            .then(SATISFIED)
-            .when("carted")
-            .then(DECIDING)
-            .when("several")
-            .then(COMPARING)
-            .otherwise(BROWSING)
-            .cast(pl.Int8)
-        )
-        .drop("run", "several", "carted")
+    begins = np.flatnonzero(engaged.select(fresh).to_series().to_numpy())
+    run = np.repeat(np.arange(len(begins)), np.diff(np.r_[begins, engaged.height]))
+    first = begins[run] if len(begins) else begins
+
+    def so_far(happens: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Whether it has happened in the run yet: windows of polars take seconds where runs are many."""
+        count = happens.cumsum()
+        found: npt.NDArray[np.bool_] = count - count[first] + happens[first] > 0
+        return found
+
+    item, kind = engaged["item"].to_numpy(), engaged["kind"]
+    several, carted = so_far(item != item[first]), so_far((kind == "cart").to_numpy())
+    stage = np.where(carted, DECIDING, np.where(several, COMPARING, BROWSING))
+    return engaged.with_columns(
+        stage=pl.Series(np.where((kind == "order").to_numpy(), SATISFIED, stage)).cast(pl.Int8),
+        run_length=pl.Series(np.arange(engaged.height) - first + 1),
     )
 
 
