@@ -145,6 +145,7 @@ def assemble(
         run=run,
         rounds=wanted.rounds,
         slate_size=settings.slate.size,
+        newcomers=settings.slate.newcomers,
         think=wanted.think,
         gate=Gate(ask_from=wanted.ask_from),
         fusion=fusion,

@@ -238,6 +238,9 @@ class SlateSettings(Section):
     """The answer and the time in which it is judged."""
 
     size: int = Field(10, ge=1, description="items in a slate")
+    newcomers: int = Field(
+        3, ge=0, description="items of a slate that only reasoning brought in, at most; they stand in its lower half"
+    )
     diversity: float = Field(
         0.0,
         ge=0,

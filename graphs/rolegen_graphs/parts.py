@@ -27,6 +27,8 @@ class LoopSettings:
     rounds: int = 2
     """passes of the inner loop at most"""
     slate_size: int = 10
+    newcomers: int = 3
+    """places of a slate for items that the recommender would not show without reasoning; they lie in its lower half"""
     think: Think = "always"
     """``uncertain``: the gate decides who gets LLM calls, and in how many of the ``rounds``"""
     gate: Gate = field(default_factory=Gate)
@@ -42,7 +44,8 @@ class LoopSettings:
     def __post_init__(self) -> None:
         if not self.run:
             raise ProjectError("a run needs a name", fix="pass LoopSettings(run=…)")
-        for name, value, least in (("rounds", self.rounds, 1), ("slate_size", self.slate_size, 1)):
+        least_of = (("rounds", self.rounds, 1), ("slate_size", self.slate_size, 1), ("newcomers", self.newcomers, 0))
+        for name, value, least in least_of:
             if value < least:
                 raise ProjectError(
                     f"{name} is {value}, it must be at least {least}", fix=f"pass LoopSettings({name}={least})"

@@ -331,7 +331,8 @@ def test_a_role_that_the_log_contradicts_is_a_disagreement() -> None:
 
     [signal] = decide(parts(reasoner=Sceptic())).rounds[0].signals
     assert signal.kind == "disagreement" and signal.event == 7
-    assert "gateway of lamp" in signal.detail and "from 90" in signal.detail
+    assert "gateway" in signal.detail and "from 90" in signal.detail
+    assert "lamp" not in signal.detail, "a finding is shown to the next prompt, where no item id may stand"
 
 
 def test_memory_gets_the_finished_decision_once() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from ..guard import guarded
 from ..parts import LoopSettings, Parts
 from ..selection import select_paths
 from ..state import DecisionState
@@ -31,11 +32,11 @@ class Execute:
         choices = select_paths(state["paths"], state["candidates"], effects, self.settings.selection)
         chosen = {choice.path for choice in choices if choice.chosen}
         surviving: list[Candidate] = [c for c in grounded if c.path in chosen]
-        slate = (
-            self.parts.recommender.slate(user, at, surviving, self.settings.slate_size, labels=state["reading"].labels)
-            if surviving
-            else state["baseline"]
-        )
+        slate = state["baseline"]
+        if surviving:
+            labels, size = state["reading"].labels, self.settings.slate_size
+            reasoned = self.parts.recommender.slate(user, at, surviving, size, labels=labels)
+            slate = guarded(reasoned, slate, self.settings.newcomers)
         return {"effects": effects, "choices": list(choices), "slate": slate}
 
 
