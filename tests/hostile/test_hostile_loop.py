@@ -31,7 +31,7 @@ from .cases import CASES, DECIDED, Case
 from .conversation import LINES, disturbing, events_of, fences, messages, skeleton
 from .shop import AT, CANARY, TOKENS, Done, HostileShop
 
-REST = 6000
+REST = 9000
 """estimated tokens of a prompt beside its history: the instructions, 41 categories, 12 lessons, 8 paths, 12 labels"""
 NEWCOMERS = LoopSettings(run="any").newcomers
 """places of ten that reasoning may change in a slate, honest or not"""
