@@ -13,6 +13,8 @@ from .words import Slate, SlateItem
 def guarded(slate: Slate, alone: Slate, newcomers: int) -> Slate:
     """``slate`` with at most ``newcomers`` items that ``alone`` lacks, all in its lower half; freed places go to ``alone``'s next ones.
 
+    Scores stay what the recommender said: a newcomer's may be above those before it, and what comes from ``alone`` has its score there.
+
     Args:
         alone: the same recommender's slate without reasoning.
     """

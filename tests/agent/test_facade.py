@@ -41,12 +41,16 @@ def test_the_slate_holds_items_of_the_catalogue_that_were_sold_before(shop: Role
     known = pl.read_parquet(shop.project.items).filter(pl.col("first_seen") < datetime(2011, 9, 1, tzinfo=UTC))
     titles = dict(known.select("item", "title").iter_rows())
     for user in users:
-        for slate in (shop.trace(user).slate, shop.trace(user).slate_without_reasoning):
+        alone = shop.trace(user).slate_without_reasoning
+        for slate in (shop.trace(user).slate, alone):
             assert [item.rank for item in slate.items] == list(range(1, 11))
             assert len({item.item for item in slate.items}) == 10
             assert all(titles[item.item] == item.title for item in slate.items)
             scores = [item.score for item in slate.items]
-            assert scores == sorted(scores, reverse=True) and 0 < sum(scores) <= 1
+            assert 0 < sum(scores) <= 1
+            # What only reasoning brought in waits for the lower half, however probable it is said to be.
+            upper = scores if slate is alone else scores[:5]
+            assert upper == sorted(upper, reverse=True)
 
 
 def test_diversity_keeps_the_first_place_and_changes_no_score(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
