@@ -202,7 +202,11 @@ def _why(kind: Kind, row: int, trajectory: Trajectory, proposals: Proposals, evi
         source = proposals.bridges[market.category[code]]
         link = evidence.statistic("bridge", source, other=market.category[code])
         lead = f"{market.titles[market.code[source]]} leads into {market.category[code]}"
-        often = "" if link is None else f" {link.value:.1f} times as often as back (at least {link.low:.1f})"
+        often = ""
+        if link is not None and link.kind == "dr":
+            often = f" {link.value:+.0%} more often than other items do ({link.low:+.0%} to {link.high:+.0%})"
+        elif link is not None:
+            often = f" {link.value:.1f} times as often as back (at least {link.low:.1f})"
         return f"{lead}{often}, and {title} is what sells there; {chance}"
     if kind == VIEWED:
         return f"looked at {title} and did not buy it; {chance}"
