@@ -1,7 +1,7 @@
 """Our system and its ablations: a backbone trained before the cut, asked with and without reasoned candidates.
 
-A variant is a name with overrides of ``Sizes`` and ``TrainConfig`` and a choice of candidates. Variants that train alike
-share one training. No LLM is called: candidates are those of the evidence reasoner, as of each decision.
+A variant is a name with overrides of ``Sizes`` and ``TrainConfig`` and a choice of candidates. Each variant
+trains in a folder of its own. No LLM is called: candidates are those of the evidence reasoner, as of each decision.
 """
 
 from __future__ import annotations
