@@ -162,7 +162,7 @@ def import_batch(
         try:
             result = read_result(line)
         except InputError:
-            continue
+            continue  # stands in ``bad``, with its line
         used = _keep(memory, result, price, price_share)
         if used is not None:
             for name, more in used.items():

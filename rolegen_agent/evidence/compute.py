@@ -35,8 +35,8 @@ def compute_evidence(
 
     Returns:
         One table for each role of the taxonomy. Where the log has no support for a role (say, no views for
-        ``comparison``) its table is empty. Where exposures are logged, trigger, bridge, anchor, target and incidental are doubly
-        robust effects (see ``effects.py``); all else is association, and says so.
+        ``comparison``) its table is empty. Where exposures are logged, trigger, bridge, anchor, comparison, target and incidental are
+        doubly robust effects (see ``effects.py``); all else is association, and says so.
 
     Raises:
         InputError: a column is missing, or ``at`` has no timezone.

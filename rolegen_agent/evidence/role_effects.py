@@ -28,6 +28,7 @@ _STATES: Mapping[str, tuple[str, tuple[str, ...]]] = {
 _CLEAR = 0.4
 """an effect that is known within so many margins is known well enough to be called none"""
 _NEEDED = 2
+"""states in which the effect must be known before its absence says anything"""
 
 
 def role_effects(effects: pl.DataFrame, options: EvidenceOptions, items: pl.DataFrame) -> dict[str, pl.DataFrame]:

@@ -52,7 +52,7 @@ def stages(engaged: pl.DataFrame, options: EvidenceOptions) -> pl.DataFrame:
 
 
 def with_states(events: pl.DataFrame, engaged: pl.DataFrame, options: EvidenceOptions) -> pl.DataFrame:
-    """``events`` (user, category, time, place_in_time) with what was known just before each.
+    """``events`` (user, category, time, row) with what was known just before each.
 
     Args:
         engaged: views, carts and orders in the order of the log, with ``row``, their place in it.

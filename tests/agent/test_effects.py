@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -124,7 +125,7 @@ def test_units_whose_horizon_is_open_do_not_count_as_without_an_order() -> None:
     assert table["support"].sum() > 0
 
 
-def test_econml_agrees(recwarn: pytest.WarningsRecorder) -> None:
+def test_econml_agrees() -> None:
     """LinearDRLearner, told who is eager, against ours, which knows the propensities instead."""
     from econml.dr import LinearDRLearner
     from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -144,19 +145,18 @@ def test_econml_agrees(recwarn: pytest.WarningsRecorder) -> None:
         assert found[name]["raw"] - found["plain"]["raw"] == pytest.approx(effect, abs=0.04), name
 
 
-def test_evidence_tells_states_and_kinds_and_survives_the_disk(tmp_path: object) -> None:
+def test_evidence_tells_states_and_kinds_and_survives_the_disk(tmp_path: Path) -> None:
     events, items = confounded()
     evidence = compute_evidence(events, items, at=AT, options=OPTIONS)
     assert evidence.shown
-    statistic = evidence.statistic("target", "plain")
-    assert statistic is None or statistic.kind == "dr"
+    statistic = evidence.statistic("trigger", "good")
+    assert statistic is not None and statistic.kind == "dr" and statistic.neutral == 0
+    assert evidence.kinds["replenishment"] == "association"
     table = evidence.item_table("good")
     assert {"state", "kind"} <= set(table.columns)
     row = table.filter(pl.col("statistic") == "effect.order", pl.col("state") == "none").row(0, named=True)
     assert row["kind"] == "dr" and row["low"] > 0 and row["support"] > 100
-    from pathlib import Path
-
-    folder = Path(str(tmp_path)) / "evidence"
+    folder = tmp_path / "evidence"
     evidence.save(folder)
     again = type(evidence).load(folder)
     assert again.kinds == evidence.kinds

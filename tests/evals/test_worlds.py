@@ -44,8 +44,6 @@ def test_logged_propensities_are_those_of_the_policy(world: str) -> None:
 @pytest.mark.parametrize("world", WORLDS)
 def test_the_state_that_the_policy_knew_is_the_one_that_the_evidence_reads_off_the_log(world: str) -> None:
     shop = WORLDS[world].open(4, SMALL)
-    random = np.random.default_rng(0)
-    crowd = shop.newcomers(80, random)
     planted = plant(shop, 80, seed=9)
     log = read_log(planted.events, planted.items, at=planted.end)
     options: EvidenceOptions = options_of(shop)

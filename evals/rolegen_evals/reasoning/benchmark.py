@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ..reactivation.systems import code_of
@@ -61,8 +62,15 @@ def run_reasoning(*, work: Path, progress: Progress, quick: bool, seeds: int | N
             task,
             CODE,
             (count, users, moments),
-            lambda task=task, world=world: effect_figures(  # type: ignore[misc]
-                task, world, seeds=count, users=users, moments=moments, knobs=Knobs(), progress=progress
+            partial(
+                effect_figures,
+                task,
+                world,
+                seeds=count,
+                users=users,
+                moments=moments,
+                knobs=Knobs(),
+                progress=progress,
             ),
         )
     judged = 100 if quick else 600

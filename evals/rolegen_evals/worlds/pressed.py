@@ -19,10 +19,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rolegen_agent.evidence.states import BROWSING, COMPARING, DECIDING, NONE
 from rolegen_graphs.words import Role
 
 from .goods import CODE, Floats, Ints
-from .shop import BROWSING, COMPARING, DECIDING, NOBODY, NONE, Flags, Happened, Mind, Shop
+from .shop import NOBODY, Flags, Happened, Mind, Shop
 
 FADES, RISES, PRESSES, SURE = 0.93, 0.06, 0.5, 0.65
 """a want shrinks by this each step; chance that one rises by itself; from here on it shows; and one decides"""

@@ -16,6 +16,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from rolegen_agent.evidence.states import BROWSING, COMPARING, DECIDING, NONE, SATISFIED
 from rolegen_graphs.words import Role
 
 from .goods import Floats, Goods, Ints
@@ -26,7 +27,6 @@ DRAWS = 16
 """uniform numbers of a user and step"""
 RETARGETS = 1.6
 """log odds by which items of the active need are shown more often"""
-NONE, BROWSING, COMPARING, DECIDING, SATISFIED = range(5)
 NOBODY = -1
 """no item, no category, no role"""
 
@@ -128,15 +128,15 @@ class Happened:
 
 
 @dataclass
-class Mind(Rows):
+class Mind(Rows, ABC):
     """The hidden state of users."""
 
     motivation: Floats
     """(N,) standard normal; raises orders, and with ``hidden`` the logging policy knows it"""
 
+    @abstractmethod
     def told(self) -> dict[str, Ints]:
         """``need`` (category, -1 for none), ``stage`` and ``habit`` (item, -1 for none): what a perfect reasoner would know."""
-        raise NotImplementedError
 
 
 @dataclass

@@ -22,10 +22,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rolegen_agent.evidence.states import BROWSING, COMPARING, DECIDING, NONE
 from rolegen_graphs.words import Role
 
 from .goods import CODE, Floats, Ints
-from .shop import BROWSING, COMPARING, DECIDING, NOBODY, NONE, Flags, Happened, Mind, Shop
+from .shop import NOBODY, Flags, Happened, Mind, Shop
 
 BEGINS, DIES, GOES_ON, BUYS = 0.06, 0.05, 0.35, 0.35
 """chance of a step without anybody's doing: a need begins, dies, goes a step further, somebody who is deciding buys"""

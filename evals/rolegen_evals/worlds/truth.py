@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from .goods import PLANTED, Floats, Goods, Ints
-from .shop import DECIDING, DRAWS, NOBODY, SATISFIED, Crowd, Flags, Shop
+from rolegen_agent.evidence.effects import OUTCOMES
+from rolegen_agent.evidence.states import DECIDING, ELSEWHERE, SATISFIED, STATES
 
-STATES = ("none", "browsing", "comparing", "deciding", "satisfied", "elsewhere")
-"""the state of a user towards an item: ``browsing`` to ``deciding`` in its own category; names as in the evidence"""
-OUTCOMES = ("order", "entry", "cheaper", "itself")
+from .goods import PLANTED, Floats, Goods, Ints
+from .shop import DRAWS, NOBODY, Crowd, Flags, Shop
+
 _ITEMS = 12
 """items asked about at a time: bounds the memory"""
 _SHARE = 0.2
@@ -22,7 +22,7 @@ _SHARE = 0.2
 def states_towards(category: Ints, stage: Ints, item_category: Ints) -> Ints:
     """Index into ``STATES`` of users with an active need in ``category`` at ``stage`` towards items of a category."""
     needs = (stage > 0) & (stage != SATISFIED)
-    return np.where(needs & (category != item_category), STATES.index("elsewhere"), stage)
+    return np.where(needs & (category != item_category), ELSEWHERE, stage)
 
 
 @dataclass
@@ -90,10 +90,9 @@ def true_effects(shop: Shop, *, moments: int = 600, seed: int = 0) -> pl.DataFra
     users, steps, goods = len(stage), int(shop.horizon_days / shop.knobs.pace) + 1, shop.goods
     draws = [random.random((DRAWS, users)) for _ in range(steps)]
     usual = follow(shop, crowd, np.full(users, NOBODY), draws)
-    elsewhere = STATES.index("elsewhere")
     towards = [states_towards(category, stage, np.full(users, c)) for c in range(len(goods.categories))]
     asked = [
-        np.concatenate([np.flatnonzero(state != elsewhere), np.flatnonzero(state == elsewhere)[:: len(towards) - 1]])
+        np.concatenate([np.flatnonzero(state != ELSEWHERE), np.flatnonzero(state == ELSEWHERE)[:: len(towards) - 1]])
         for state in towards
     ]
     tables = []
