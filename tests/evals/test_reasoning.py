@@ -1,0 +1,38 @@
+"""``rolegen bench reasoning`` from end to end, small: figures of every part, and nobody lost to a broken endpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rolegen_evals.bench import Order, run
+from rolegen_evals.reasoning.scripted import FAILURES
+
+
+@pytest.mark.slow
+def test_a_quick_run_measures_all_parts_and_goes_on_where_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_MODEL", raising=False)
+    seen: list[str] = []
+    order = Order(progress=lambda stage, done, total: seen.append(stage), quick=True, work=tmp_path)
+    found = run("reasoning", order).figures
+    assert found["effects.spearman.dr"] > found["effects.spearman.permuted"]
+    assert 0 < found["roles.macro_f1.evidence"] <= 1
+    for failure in FAILURES:
+        assert found[f"broken.finished.{failure}"] == 1, failure
+        assert found[f"broken.told.{failure}"] == 1, failure
+    assert sum(found[f"broken.requests_failed.{failure}"] for failure in FAILURES) > 0
+    assert found["roles_llm.alone.perfect"] == 1 > found["roles_llm.alone.adversarial"]
+    for mind in ("perfect", "random", "adversarial", "evidence", "backbone"):
+        assert 0 <= found[f"slate.recall10.{mind}"] <= 1
+    assert found["fusion.log_loss.fitted_perfect"] < found["fusion.log_loss.default_perfect"]
+
+    seen.clear()
+    assert run("reasoning", order).figures == found and not seen, "finished parts are read back"
+    kept = json.loads((tmp_path / "roles.json").read_text("utf-8"))
+    (tmp_path / "roles.json").write_text(json.dumps({**kept, "key": "other code"}), "utf-8")
+    run("reasoning", order)
+    assert set(seen) == {"roles"}, "what other code measured is measured again"
