@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+from .lint import Finding, lint, read_all
 from .pack import PromptPack
 from .prompt import Message, Prompt
 from .quoting import Quoted, fence, inline
 from .tokens import estimate_tokens
+from .versions import difference, next_version
 
-__all__ = ["Message", "Prompt", "PromptPack", "Quoted", "estimate_tokens", "fence", "inline"]
+__all__ = [
+    "Finding",
+    "Message",
+    "Prompt",
+    "PromptPack",
+    "Quoted",
+    "difference",
+    "estimate_tokens",
+    "fence",
+    "inline",
+    "lint",
+    "next_version",
+    "read_all",
+]

@@ -50,13 +50,8 @@ class PromptPack:
                     where=str(folder / name),
                     fix=f"known names: {', '.join(default.names())}",
                 )
-            current, expected = versions[max(versions)], default.get(name)
-            if set(current.variables) != set(expected.variables):
-                raise PromptError(
-                    f"prompt '{name}' declares other variables than the loop hands over",
-                    where=str(current.path),
-                    fix=f"declare: {', '.join(expected.variables)} (it need not print all of them)",
-                )
+            if (error := variables_error(versions[max(versions)], default.get(name))) is not None:
+                raise error
         return PromptPack(own, fallback=default)
 
     def names(self) -> tuple[str, ...]:
@@ -94,6 +89,17 @@ class PromptPack:
             if prompt.sha256 == sha256:
                 return prompt
         return self._fallback.find(name, sha256) if self._fallback else None
+
+
+def variables_error(current: Prompt, expected: Prompt) -> PromptError | None:
+    """Whether a prompt declares other variables than the default one of its name: the loop fills in exactly those."""
+    if set(current.variables) == set(expected.variables):
+        return None
+    return PromptError(
+        f"prompt '{current.name}' declares other variables than the loop hands over",
+        where=str(current.path),
+        fix=f"declare: {', '.join(expected.variables)} (it need not print all of them)",
+    )
 
 
 def _read_folder(folder: Path) -> dict[str, dict[int, Prompt]]:

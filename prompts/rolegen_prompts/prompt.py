@@ -53,6 +53,10 @@ class Prompt:
     path: Path
     text: str = field(repr=False)
     """the whole file, so that a memory can keep it for its traces"""
+    body: str = field(repr=False)
+    """what follows the front matter"""
+    used: frozenset[str]
+    """variables that the template really prints or asks about"""
     _sections: tuple[tuple[Speaker, Template], ...] = field(repr=False, compare=False)
 
     @staticmethod
@@ -91,6 +95,7 @@ class Prompt:
         variables = head["variables"]
         if not isinstance(variables, list) or not all(isinstance(v, str) and v.isidentifier() for v in variables):
             raise PromptError("'variables' is not a list of names", where=str(path))
+        sections, used = _parse(str(post.content), set(variables), path)
         return Prompt(
             name=str(name),
             version=version,
@@ -100,7 +105,9 @@ class Prompt:
             sha256=hashlib.sha256(text.encode()).hexdigest(),  # read_text has turned CRLF into LF
             path=path,
             text=text,
-            _sections=_parse(str(post.content), set(variables), path),
+            body=str(post.content).strip(),
+            used=used,
+            _sections=sections,
         )
 
     def render(self, **variables: str | int | float) -> tuple[Message, ...]:
@@ -161,7 +168,8 @@ def _environment() -> ImmutableSandboxedEnvironment:
     return environment
 
 
-def _parse(body: str, declared: set[str], path: Path) -> tuple[tuple[Speaker, Template], ...]:
+def _parse(body: str, declared: set[str], path: Path) -> tuple[tuple[tuple[Speaker, Template], ...], frozenset[str]]:
+    """The sections in order, and the variables that they use."""
     sections: list[tuple[Speaker, list[str]]] = []
     for line in body.splitlines():
         speaker = _SECTIONS.get(line.rstrip())
@@ -175,6 +183,7 @@ def _parse(body: str, declared: set[str], path: Path) -> tuple[tuple[Speaker, Te
         raise PromptError("the prompt must end in a section '# User'", where=str(path))
     environment = _environment()
     parsed: list[tuple[Speaker, Template]] = []
+    everywhere: set[str] = set()
     for speaker, lines in sections:
         source = "\n".join(lines)
         try:
@@ -192,4 +201,5 @@ def _parse(body: str, declared: set[str], path: Path) -> tuple[tuple[Speaker, Te
                 fix="declare it, or use only declared variables",
             )
         parsed.append((speaker, template))
-    return tuple(parsed)
+        everywhere |= used
+    return tuple(parsed), frozenset(everywhere)

@@ -14,6 +14,7 @@ from tests.support.observations import (
     CORRECTION,
     EFFECT,
     LESSON,
+    OUTCOMES,
     PAST,
     PATH,
     READING,
@@ -32,13 +33,14 @@ def golden_renderings() -> dict[str, str]:
     seen = make_observation(lessons=(LESSON,), past=(PAST,))
     lift = Statistic(name="lift", value=1.82, low=1.21, high=2.7, support=143, neutral=1.0)
     evidence: dict[int, list[tuple[Role, Statistic]]] = {101: [("replenishment", lift)]}
-    asker = PlayedBack(*['{"answer": 1}'] * 8)
+    asker = PlayedBack(*['{"answer": 1}'] * 10)
     reasoner = LlmReasoner(asker, model="golden", statistics=lambda _: evidence)
     for question in (
         lambda: reasoner.reason(seen, (CORRECTION,), site=SITE),
         lambda: reasoner.simulate(seen, READING, (), site=SITE),
         lambda: reasoner.revise(seen, (REJECTED,), site=SITE),
         lambda: reasoner.reflect(seen, READING, (PATH,), (REJECTED,), (EFFECT,), (SIGNAL,), site=SITE),
+        lambda: reasoner.learn(OUTCOMES, (("Customers who ... respond to ...", 3),), site=SITE),
     ):
         try:
             question()
