@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .decision_graph import create_decision_graph
     from .keys import decision_id
     from .llm import Asker, LlmReasoner
+    from .outcome_graph import create_outcome_graph
     from .parts import LoopSettings, Parts
     from .ports import CallLog, Catalogue, Memory, Observer, Reasoner, Recommender
     from .state import DecisionInput, DecisionOutput, DecisionState
@@ -31,6 +32,7 @@ __all__ = [
     "Reasoner",
     "Recommender",
     "create_decision_graph",
+    "create_outcome_graph",
     "decision_id",
 ]
 
@@ -49,6 +51,7 @@ _HOME = {
     "Reasoner": "ports",
     "Recommender": "ports",
     "create_decision_graph": "decision_graph",
+    "create_outcome_graph": "outcome_graph",
     "decision_id": "keys",
 }
 

@@ -77,7 +77,8 @@ def support_of(log: Beliefs) -> int:
 def fuse_label(label: RoleLabel, log: Beliefs, fusion: Fusion) -> RoleLabel:
     """The label with the fused role and confidence, and with both sides beside it.
 
-    Evidence, intents and reasons stay the LLM's; the statistic is the log's for the fused role.
+    Intents stay the LLM's, and so do reason and cited events where its role does; where it does not, the reason says what outweighed it and
+    quotes it, and no events are cited. The statistic is the log's for the fused role.
     """
     chances = pooled(label.role, label.confidence, log, fusion)
     role = max(CLASSES, key=lambda one: (round(chances[one], 9), one == label.role, -CLASSES.index(one)))
@@ -88,6 +89,8 @@ def fuse_label(label: RoleLabel, log: Beliefs, fusion: Fusion) -> RoleLabel:
         update={
             "role": role if sure else "unresolved",
             "confidence": round(confidence if sure else 1.0 - confidence, 4),
+            "evidence": label.evidence if sure and role == label.role else (),
+            "why": _why(label, log, role, sure),
             "statistic": statistic if sure else None,
             "parts": LabelParts(
                 llm_role=label.role,
@@ -100,6 +103,21 @@ def fuse_label(label: RoleLabel, log: Beliefs, fusion: Fusion) -> RoleLabel:
             ),
         }
     )
+
+
+def _why(label: RoleLabel, log: Beliefs, role: Role, sure: bool) -> str:
+    """Why the fused label has its role: in the LLM's own words where it is the LLM's role."""
+    if sure and role == label.role:
+        return label.why
+    told = f"the LLM said {label.role} ({label.confidence:.2f})" + (f": {label.why}" if label.why else "")
+    if sure and role in log:
+        count = support_of(log)
+        return f"the log's evidence for {role} ({log[role].probability:.2f}, {count} observations) outweighs the LLM's; {told}"
+    if sure:
+        return f"what the log leaves open outweighs what either side names; {told}"
+    best = max(log, key=lambda one: (log[one].probability, -ROLES.index(one)), default=None)
+    other = "the log says nothing" if best is None else f"the log says {best} ({log[best].probability:.2f})"
+    return f"neither side is sure enough: {other}, {told}"
 
 
 def fuse_reading(reading: Reading, beliefs: Mapping[int, Beliefs], fusion: Fusion) -> Reading:

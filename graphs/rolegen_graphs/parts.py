@@ -29,6 +29,8 @@ class LoopSettings:
     slate_size: int = 10
     newcomers: int = 3
     """places of a slate for items that the recommender would not show without reasoning; they lie in its lower half"""
+    explore: float = 0.0
+    """temperature at which slates are sampled, see ``rolegen_graphs.exploration``; 0 shows the best one"""
     think: Think = "always"
     """``uncertain``: the gate decides who gets LLM calls, and in how many of the ``rounds``"""
     gate: Gate = field(default_factory=Gate)
@@ -50,6 +52,8 @@ class LoopSettings:
                 raise ProjectError(
                     f"{name} is {value}, it must be at least {least}", fix=f"pass LoopSettings({name}={least})"
                 )
+        if not 0 <= self.explore < float("inf"):
+            raise ProjectError(f"explore is {self.explore}, it must be 0 or more", fix="pass LoopSettings(explore=0)")
         if self.think not in ("always", "uncertain"):
             raise ProjectError(f"think is {self.think!r}", fix="allowed are 'always' and 'uncertain'")
 

@@ -5,6 +5,10 @@ Maximal marginal relevance (Carbonell and Goldstein 1998): the next path is the 
 [0, 1] over the eligible paths, and likeness is that to the most similar path chosen already. Two paths are alike by a
 third each: the role of the intervention, the category of the target, the share of common items (Jaccard).
 
+What outcomes taught counts like an effect: where lessons speak of a path (its role, its kind, a category of its items), the
+one that says most adds the end of its interval that is nearer to zero. So lessons change the order for every reasoner, by a
+number, and no text of theirs is read.
+
 Never used are paths without a grounded item, for they have no effect, and paths whose whole interval lies below zero.
 Ties go to the smaller path number.
 """
@@ -12,12 +16,12 @@ Ties go to the smaller path number.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from pydantic import Field
 
-from .words import Candidate, Effect, Path, PathChoice, Record, Role
+from .words import Candidate, Claim, Effect, Lesson, Path, PathChoice, Record, Role
 
 
 class Selection(Record):
@@ -43,10 +47,16 @@ class _Walk:
     role: Role
     category: str | None
     items: frozenset[str]
+    taught: str
+    """what a lesson added, for the reason"""
 
 
 def select_paths(
-    paths: Sequence[Path], candidates: Sequence[Candidate], effects: Sequence[Effect], selection: Selection
+    paths: Sequence[Path],
+    candidates: Sequence[Candidate],
+    effects: Sequence[Effect],
+    selection: Selection,
+    lessons: Sequence[Lesson] = (),
 ) -> tuple[PathChoice, ...]:
     """One choice for each path, in the order of ``paths``.
 
@@ -64,9 +74,33 @@ def select_paths(
         elif effect.high < 0:
             choices[path.path] = _left(path.path, f"its whole interval {_interval(effect)} lies below zero")
         else:
-            eligible.append(_walk(path, candidates, effect))
+            eligible.append(_walk(path, candidates, effect, lessons))
     choices |= _choose(eligible, selection)
+    for walk in eligible:
+        if walk.taught:
+            choice = choices[walk.path]
+            choices[walk.path] = choice.model_copy(update={"reason": f"{choice.reason}; {walk.taught}"})
     return tuple(choices[path.path] for path in paths)
+
+
+def speaks_of(claim: Claim, path: Path, categories: Collection[str | None]) -> bool:
+    """Whether a path that leads to ``categories`` is what a claim says to lead with or to avoid."""
+    if claim.subject == "category":
+        return claim.value in categories
+    return claim.value == (path.intervention.role if claim.subject == "role" else path.kind)
+
+
+def _taught(path: Path, categories: Collection[str | None], lessons: Sequence[Lesson]) -> tuple[float, str]:
+    """What the lesson that says most of a path adds to its effect, and the same in words."""
+    best, words = 0.0, ""
+    for lesson in lessons:
+        claim, effect = lesson.claim, lesson.effect
+        if claim is None or effect is None or not speaks_of(claim, path, categories):
+            continue
+        bound = max(0.0, effect.low) if claim.direction == "lead" else min(0.0, effect.high)
+        if abs(bound) > abs(best):
+            best, words = bound, f"lesson {lesson.lesson[:8]} adds {bound:+.4f}"
+    return best, words
 
 
 def _choose(eligible: Sequence[_Walk], selection: Selection) -> dict[int, PathChoice]:
@@ -142,16 +176,18 @@ def _likeness(one: _Walk, other: _Walk) -> float:
     return round(((one.role == other.role) + same_category + common) / 3, 6)
 
 
-def _walk(path: Path, candidates: Sequence[Candidate], effect: Effect) -> _Walk:
+def _walk(path: Path, candidates: Sequence[Candidate], effect: Effect, lessons: Sequence[Lesson]) -> _Walk:
     found = sorted((c.step, c.spec.category, c.item) for c in candidates if c.path == path.path and c.item is not None)
     low, high = max(effect.low, -1.0), min(effect.high, 1.0)  # an honest interval may be infinite
+    taught, words = _taught(path, {category for _, category, _ in found}, lessons)
     return _Walk(
         path=path.path,
-        low=low,
+        low=low + taught,
         width=max(0.0, high - low),
         role=path.intervention.role,
         category=found[-1][1] if found else path.specs()[-1].category,
         items=frozenset(item for _, _, item in found if item is not None),
+        taught=words,
     )
 
 

@@ -28,6 +28,9 @@ Stage = Literal["none", "browsing", "comparing", "deciding", "satisfied"]
 Fate = Literal["accepted", "mapped", "rejected"]
 CorrectionKind = Literal["wrong_role", "wrong_category", "wrong_price", "too_early", "ungrounded", "collapsed"]
 Operation = Literal["insert", "replace", "remove"]
+Subject = Literal["role", "path", "category"]
+Direction = Literal["lead", "avoid"]
+LessonStatus = Literal["proposed", "active", "retired"]
 
 ROLES: tuple[Role, ...] = get_args(Role)
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -92,6 +95,40 @@ class Trajectory(Record):
     """what ``events`` leaves out, in time order"""
 
 
+class Claim(Record):
+    """What a lesson says in a form that outcomes can confirm or contradict: lead with something, or avoid it.
+
+    A decision *led with* a role, a kind of path or a category if an item that reasoning put forward with it stands in its
+    slate: the role of the path's intervention, the path's ``kind``, the item's category.
+    """
+
+    subject: Subject
+    value: str
+    """a role, a kind of path, or a category of the catalogue"""
+    direction: Direction
+
+
+class LessonEffect(Record):
+    """What outcomes say of a claim: order rate of decisions that led with its value, minus that of the others in scope.
+
+    Adjusted for what was known before the decision, and shrunk; an association, see ``rolegen_agent.lessons.statistics``.
+    """
+
+    change: float
+    """difference of order rates, in [-1, 1]; negative speaks for avoiding"""
+    low: float
+    high: float
+    """90 % interval of ``change``"""
+    led: Annotated[int, Field(ge=0)]
+    """decisions that led with the value"""
+    others: Annotated[int, Field(ge=0)]
+    rate_led: Confidence
+    """share of ``led`` that was followed by an order, as counted"""
+    rate_others: Confidence
+    e_value: Annotated[float, Field(ge=0.0)]
+    """evidence against "no effect", valid however often one looks; its mean is at most 1 where there is none"""
+
+
 class Lesson(Record):
     """A rule learnt by reflection from earlier outcomes; ``learnt_at`` is before any decision that it serves."""
 
@@ -103,7 +140,15 @@ class Lesson(Record):
     learnt_at: datetime
     expires_at: datetime | None = None
     evidence_for: int = 0
+    """decisions known by ``learnt_at`` whose outcome is what the claim says: ordered where it was followed, not where not"""
     evidence_against: int = 0
+    claim: Claim | None = None
+    """None for a lesson that no statistic can judge"""
+    status: LessonStatus = "active"
+    """only active lessons reach decisions; proposed ones wait for outcomes"""
+    origin: str = ""
+    """who phrased it: ``evidence`` or ``llm:<model>``; empty where somebody recorded it by hand"""
+    effect: LessonEffect | None = None
 
 
 class PastDecision(Record):
@@ -121,6 +166,8 @@ class Observation(Record):
 
     trajectory: Trajectory
     lessons: tuple[Lesson, ...] = ()
+    lessons_withheld: bool = False
+    """there were lessons, and this decision got none, so that outcomes can go on judging them"""
     past: tuple[PastDecision, ...] = ()
 
 
@@ -219,6 +266,8 @@ class Path(Record):
     """event id that the intervention replaces or removes; None for an insertion"""
     steps: Annotated[tuple[ItemSpec, ...], Field(max_length=3)] = ()
     why: str = ""
+    kind: str | None = None
+    """the mechanism by a fixed name, where the reasoner has such names; never prose of an LLM"""
 
     def specs(self) -> tuple[ItemSpec, ...]:
         """The intervention and the steps, in order; step 0 is the intervention."""
@@ -278,6 +327,20 @@ class SlateItem(Record):
     parts: dict[str, float] = Field(default_factory=dict)
     role: Role | None = None
     path: int | None = None
+    propensity: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    """probability that this place got this item, given those above it; None where nothing was drawn"""
+    drawn_from: Annotated[int, Field(ge=1)] | None = None
+    """rank in the list that the place was drawn from (:class:`Draw`), which is not ``rank``; None where nothing was drawn"""
+
+
+class Draw(Record):
+    """From what a sampled slate was drawn, and how: all that its probabilities depend on; see ``rolegen_graphs.exploration``."""
+
+    temperature: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+    items: tuple[str, ...]
+    """ids in the order in which they would stand without chance, longer than the slate"""
+    late: tuple[str, ...] = ()
+    """of these, what only reasoning brought in: for the lower half alone"""
 
 
 class Slate(Record):
@@ -285,12 +348,14 @@ class Slate(Record):
 
     items: tuple[SlateItem, ...]
     entropy: float = 0.0
+    draw: Draw | None = None
+    """None where the slate was not sampled"""
 
 
 class Signal(Record):
     """One finding of ``feedback``: what is known about this round before any outcome."""
 
-    kind: Literal["ungrounded", "negative_effect", "disagreement", "collapse", "cost"]
+    kind: Literal["ungrounded", "mapped", "negative_effect", "disagreement", "collapse", "cost"]
     detail: str
     path: int | None = None
     step: int | None = None
@@ -379,7 +444,8 @@ class CallSite(Record):
 
     decision: str
     round: int
-    node: Literal["reason", "simulate", "ground", "reflect"]
+    node: Literal["reason", "simulate", "ground", "reflect", "learn"]
+    """``learn`` is the outer loop's question, which belongs to no single decision"""
 
 
 class LlmCall(Record):
@@ -409,7 +475,7 @@ class LlmCall(Record):
 
 
 class Outcome(Record):
-    """What the user did within the horizon of a decision."""
+    """What the user did within the horizon of a decision, as far as was known at ``known_at``."""
 
     decision: str
     user: str
@@ -418,5 +484,26 @@ class Outcome(Record):
     items: tuple[str, ...] = ()
     """distinct items of that order that were not refunded"""
     value: float = 0.0
+    """what was paid for them, in the log's currency"""
     final: bool = True
     """False while the horizon is still open: "not ordered" is then not yet a fact"""
+    known_at: datetime | None = None
+    """up to when the reporter knew what happened; what knows less never replaces what knows more. None: not said"""
+    refunded_at: datetime | None = None
+    """when an order that had counted was given back whole; None where none was"""
+    engaged: tuple[str, ...] | None = None
+    """distinct items looked at, put into the cart or ordered from the decision to the order; None where nobody watched"""
+
+
+class Attribution(Record):
+    """What one path step had to do with an order: its part of it. The parts of an order add up to one."""
+
+    decision: str
+    path: int | None
+    """None: not due to a step, the user might have ordered without"""
+    step: int | None
+    item: str | None
+    credit: float
+    """part of the order; below 0 for a step that made it less likely"""
+    effect: float
+    """Shapley value of the step: change of the probability of an order; without a step that probability itself"""

@@ -62,9 +62,24 @@ def test_without_anything_in_the_log_the_llms_role_stays_with_a_tempered_confide
     assert fused.parts is not None and fused.parts.log_role is None and fused.parts.log_weight == 0
 
 
+def test_the_reason_is_that_of_the_role_that_won() -> None:
+    own = claim("bridge", 0.9).model_copy(update={"evidence": (1,)})
+    kept = fuse_label(own, {}, Fusion())
+    assert (kept.role, kept.why, kept.evidence) == ("bridge", "because", (1,))
+    lost = fuse_label(own, log("target", 0.9, 180), Fusion())
+    assert lost.role == "target" and lost.evidence == (), "events cited for another role support nothing here"
+    assert lost.why == (
+        "the log's evidence for target (0.90, 180 observations) outweighs the LLM's; the LLM said bridge (0.90): because"
+    )
+    unsure = fuse_label(claim("bridge", 0.9), log("target", 0.8, 20), Fusion(resolved=0.6))
+    assert unsure.why == (
+        "neither side is sure enough: the log says target (0.80), the LLM said bridge (0.90): because"
+    )
+
+
 def test_both_sides_stay_in_the_label_and_the_llms_words_too() -> None:
     fused = fuse_label(claim("bridge", 0.7), log("target", 0.9, 180), Fusion())
-    assert fused.role == "target" and fused.statistic == LIFT and fused.why == "because"
+    assert fused.role == "target" and fused.statistic == LIFT and fused.why.endswith("because")
     parts = fused.parts
     assert parts is not None
     assert (parts.llm_role, parts.llm_confidence) == ("bridge", 0.7)

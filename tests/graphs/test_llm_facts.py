@@ -11,7 +11,7 @@ from rolegen_graphs.llm.categories import Offer
 from rolegen_graphs.llm.facts import Facts
 from tests.support.observations import make_observation
 
-SHOWN = {101, 102, 140, 180, 190}  # 141 exists but was folded
+SHOWN = {1, 2, 3, 5, 6}  # 4 exists but was folded
 FACTS = Facts(make_observation().trajectory, SHOWN, Offer(["Lighting", "Kitchen"]))
 NONE = {"stage": "none", "category": None, "need": ""}
 
@@ -46,21 +46,21 @@ def of_paths(*paths: dict[str, Any], asked: int | None = None) -> list[str]:
 
 
 def test_a_sound_reading_passes() -> None:
-    answer = reading(label(140, 101, 140, category="kitchen"), label(102, 101, 102), category=None)
+    answer = reading(label(3, 1, 3, category="kitchen"), label(2, 1, 2), category=None)
     assert FACTS.of_reading(answer, most=2) == [], "events of one time may support each other"
 
 
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (reading(label(7)), "labels.0.event: no event with id 7"),
-        (reading(label(141)), "labels.0.event: no event with id 141"),
-        (reading(label(101, 7)), "labels.0.evidence: no event with id 7"),
-        (reading(label(101, 140)), "labels.0.evidence: event 140 lies after event 101"),
-        (reading(label(101), label(101)), "event 101 is labelled 2 times"),
-        (reading(label(101, category="Garden")), "labels.0.intent_after.category: 'Garden' is not in the list"),
-        (reading(label(101), category="Toys"), "intent.category: 'Toys' is not in the list"),
-        (reading(label(101), label(102), label(140)), "3 given, at most 2"),
+        (reading(label(9)), "labels.0.event: no event with id 9"),
+        (reading(label(4)), "labels.0.event: no event with id 4"),
+        (reading(label(1, 9)), "labels.0.evidence: no event with id 9"),
+        (reading(label(1, 3)), "labels.0.evidence: event 3 lies after event 1"),
+        (reading(label(1), label(1)), "event 1 is labelled 2 times"),
+        (reading(label(1, category="Garden")), "labels.0.intent_after.category: 'Garden' is not in the list"),
+        (reading(label(1), category="Toys"), "intent.category: 'Toys' is not in the list"),
+        (reading(label(1), label(2), label(3)), "3 given, at most 2"),
     ],
 )
 def test_an_impossible_reading_is_found(answer: ReasonAnswer, said: str) -> None:
@@ -73,8 +73,8 @@ def test_sound_paths_pass() -> None:
         of_paths(
             path(spec("replenishment")),
             path(spec("trigger"), spec("target", "Kitchen")),
-            path(spec("anchor", None), spec("comparison"), spec("complement"), operation="replace", replaces=101),
-            path(spec("incidental"), spec("gateway", "Kitchen"), operation="remove", replaces=190),
+            path(spec("anchor", None), spec("comparison"), spec("complement"), operation="replace", replaces=1),
+            path(spec("incidental"), spec("gateway", "Kitchen"), operation="remove", replaces=6),
         )
         == []
     )
@@ -86,10 +86,10 @@ def test_sound_paths_pass() -> None:
     [
         ([path(spec(category="Garden"))], "paths.0.intervention.category: 'Garden'"),
         ([path(spec(), spec(category="Toys"))], "paths.0.steps.0.category: 'Toys'"),
-        ([path(replaces=101)], "paths.0.replaces: an insertion replaces nothing"),
+        ([path(replaces=1)], "paths.0.replaces: an insertion replaces nothing"),
         ([path(operation="replace")], "paths.0.replaces: operation 'replace' must name an event"),
-        ([path(operation="replace", replaces=141)], "paths.0.replaces: no event with id 141"),
-        ([path(operation="remove", replaces=101)], "paths.0.steps: a removal needs"),
+        ([path(operation="replace", replaces=4)], "paths.0.replaces: no event with id 4"),
+        ([path(operation="remove", replaces=1)], "paths.0.steps: a removal needs"),
         ([path(spec("incidental"), spec())], "paths.0.intervention.role: 'incidental'"),
         ([path(spec(), spec("unresolved"), spec())], "paths.0.steps.0.role: 'unresolved'"),
         ([path(spec("trigger"))], "the last spec has role 'trigger'"),
@@ -126,7 +126,7 @@ def test_a_revised_spec_is_checked_like_any_other() -> None:
 
 
 def test_corrections_name_what_exists() -> None:
-    rows = [("wrong_role", None, 101), ("wrong_price", 1, None), ("wrong_price", 2, None), ("wrong_role", None, 7),
+    rows = [("wrong_role", None, 1), ("wrong_price", 1, None), ("wrong_price", 2, None), ("wrong_role", None, 9),
             ("wrong_role", 1, None)]  # fmt: skip
     corrections = [{"detail": "", "kind": kind, "path": p, "event": e} for kind, p, e in rows]
     answer = ReflectAnswer.model_validate({"corrections": corrections, "lessons": []})

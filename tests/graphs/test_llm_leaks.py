@@ -25,7 +25,7 @@ DATA = "one two three four five six seven eight nine ten eleven twelve thirteen"
 def read(why: str, *, key: str = "note") -> dict[str, Any]:
     """A valid answer with one ``why`` of its own, and an unknown key if ``key`` is not the default."""
     body = {
-        "messages": [{"role": "user", "content": "  [101] order, 1"}],
+        "messages": [{"role": "user", "content": "  [1] order, 1"}],
         "response_format": {"json_schema": {"name": "reason"}},
     }
     found = answer(body)

@@ -30,8 +30,8 @@ from tests.support.observations import (
 from tests.support.scripted_llm import answer
 
 GOOD_LABEL = {
-    "event": 140,
-    "evidence": [140, 101, 101],
+    "event": 3,
+    "evidence": [3, 1, 1],
     "intent_before": {"stage": "none", "category": None, "need": ""},
     "intent_after": {"stage": "satisfied", "category": "lighting", "need": "lights"},
     "why": "bought again after a month",
@@ -39,7 +39,7 @@ GOOD_LABEL = {
     "confidence": 0.8,
 }
 INTENT = {"stage": "browsing", "category": "Kitchen", "need": "a gift"}
-READ = {"labels": [{**GOOD_LABEL, "event": 180, "evidence": []}, GOOD_LABEL], "intent": INTENT}
+READ = {"labels": [{**GOOD_LABEL, "event": 5, "evidence": []}, GOOD_LABEL], "intent": INTENT}
 WRONG_FACT = {"labels": [{**GOOD_LABEL, "event": 7}], "intent": INTENT}
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rolegen_graphs.llm.trajectory import render_trajectory
+from rolegen_graphs.llm.trajectory import RenderedTrajectory, render_trajectory
 from rolegen_graphs.words import Behaviour, Event, Fold, Role, Statistic, Trajectory
 from rolegen_prompts import estimate_tokens
 from tests.support.observations import AT, make_event, make_observation
@@ -24,7 +25,7 @@ def long_history(days: int = 120, per_day: int = 20) -> list[Event]:
     behaviours: tuple[Behaviour, ...] = ("expose", "view", "view", "cart", "order")
     return [
         make_event(
-            1000 + day * per_day + i,
+            2**62 - 1009 * (1000 + day * per_day + i),  # in no order of time, as long as real ones
             400 - day * 3,
             item=f"SKU{rng.randrange(10_000)}",
             title=f"THING NUMBER {rng.randrange(500)} IN BLUE",
@@ -43,11 +44,16 @@ def counted(text: str) -> int:
     return lines + more + sum(int(n) for n in re.findall(r"^\d{4}-\d\d-\d\d.*?: (\d+) events:", text, re.MULTILINE))
 
 
+def ids_of(events: Sequence[Event], rendered: RenderedTrajectory) -> set[int]:
+    """Ids of the events that are shown by their numbers."""
+    return {events[number - 1].event for number in rendered.shown}
+
+
 def test_a_short_history_is_shown_in_full() -> None:
     seen = make_observation()
     rendered = render_trajectory(seen.trajectory, tokens=3000)
-    assert rendered.shown == {101, 102, 140, 141, 180, 190}
-    assert '  [101] order, 6 x 2.55 | Lighting | "WHITE HANGING HEART T-LIGHT HOLDER"' in rendered.text
+    assert rendered.shown == {1, 2, 3, 4, 5, 6}, "numbers, not the ids of 19 digits"
+    assert '  [1] order, 6 x 2.55 | Lighting | "WHITE HANGING HEART T-LIGHT HOLDER"' in rendered.text
     assert "40 events in the log: 6 shown with an id, 0 folded, 34 left out" in rendered.text
 
 
@@ -73,9 +79,10 @@ def test_events_that_carry_evidence_are_kept_first_then_orders() -> None:
     events = long_history()
     evidence: dict[int, list[tuple[Role, Statistic]]] = {e.event: [("bridge", LIFT)] for e in events[::400]}
     rendered = render_trajectory(make_observation(events).trajectory, tokens=1500, statistics=evidence)
-    assert set(evidence) <= rendered.shown
+    shown = ids_of(events, rendered)
+    assert set(evidence) <= shown
     assert "bridge: lift 1.8 [1.2, 2.7] n=143, no effect = 1, association" in rendered.text
-    rest = [e for e in events if e.event in rendered.shown and e.event not in evidence]
+    rest = [e for e in events if e.event in shown and e.event not in evidence]
     assert rest and {e.behaviour for e in rest} == {"order"}
     orders = [e for e in events if e.behaviour == "order" and e.event not in evidence]
     assert {e.event for e in rest} == {e.event for e in orders[-len(rest) :]}, "the latest orders"
@@ -86,10 +93,10 @@ def test_a_statistic_that_decides_nothing_is_no_evidence() -> None:
     vague: dict[int, list[tuple[Role, Statistic]]] = {e.event: [("target", VAGUE)] for e in events}
     told = {e.event: [("bridge", LIFT)] for e in events[::400]}
     rendered = render_trajectory(make_observation(events).trajectory, tokens=1500, statistics={**vague, **told})
-    assert set(told) <= rendered.shown, "though every event has some statistic"
+    assert set(told) <= ids_of(events, rendered), "though every event has some statistic"
     assert "of them with evidence" not in rendered.text
     tight = render_trajectory(make_observation(events).trajectory, tokens=200, statistics={**vague, **told})
-    lost = len(set(told) - tight.shown)
+    lost = len(set(told) - ids_of(events, tight))
     assert lost and f"({lost} of them with evidence)" in tight.text, "what had to be folded all the same is said"
 
 
@@ -136,7 +143,7 @@ def any_trajectory(seed: int, size: int, texts: list[str], sessions: bool) -> tu
     days = sorted((rng.uniform(1, 900) for _ in range(size)), reverse=True)
     events = [
         make_event(
-            7 * n,
+            rng.randrange(2**62),  # in no order of time
             day,
             title=rng.choice(texts),
             category=rng.choice(texts),
@@ -170,12 +177,12 @@ def test_no_history_exceeds_its_budget_and_none_loses_an_event(
     rendered = render_trajectory(trajectory, tokens=tokens, statistics=evidence)
     assert estimate_tokens(rendered.text) <= tokens or len(rendered.shown) == 1
     lines = rendered.text.split("\n")
-    ids = [int(found[1]) for line in lines if (found := re.match(r"  \[(\d+)\]", line))]
-    assert set(ids) == rendered.shown and ids == [e.event for e in trajectory.events if e.event in rendered.shown]
+    numbers = [int(found[1]) for line in lines if (found := re.match(r"  \[(\d+)\]", line))]
+    assert set(numbers) == rendered.shown and numbers == sorted(numbers)
     assert counted(rendered.text) == trajectory.total_events
     carrying = {event for event, one in told.items() if one is LIFT}
-    others = rendered.shown - carrying
-    assert carrying <= rendered.shown or not others, "nothing is shown before what carries evidence"
+    shown = ids_of(trajectory.events, rendered)
+    assert carrying <= shown or not shown - carrying, "nothing is shown before what carries evidence"
 
 
 def test_one_event_is_shown_however_small_the_budget() -> None:

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from rolegen_errors import ReasonerError
 from rolegen_prompts import inline
 
-from ..words import CorrectionKind, Operation, Role, Stage
+from ..words import CorrectionKind, Direction, Operation, Role, Stage
 
 _SHOWN_PROBLEMS = 12
 
@@ -105,6 +105,17 @@ class CorrectionAnswer(Answer):
 class ReflectAnswer(Answer):
     corrections: Annotated[list[CorrectionAnswer], Field(max_length=8)]
     lessons: Annotated[list[Reason], Field(max_length=2)]
+
+
+class LessonAnswer(Answer):
+    number: Number
+    why: Reason
+    text: Reason
+    direction: Direction
+
+
+class LearnAnswer(Answer):
+    lessons: Annotated[list[LessonAnswer], Field(max_length=5)]
 
 
 AnswerT = TypeVar("AnswerT", bound=Answer)

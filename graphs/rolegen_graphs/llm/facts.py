@@ -14,6 +14,7 @@ from rolegen_prompts import inline
 from ..words import Event, Role, Trajectory
 from .answers import (
     IntentAnswer,
+    LearnAnswer,
     PathAnswer,
     ReasonAnswer,
     ReflectAnswer,
@@ -31,17 +32,29 @@ _INERT: tuple[Role, ...] = ("incidental", "unresolved")
 _WORD = re.compile(r"[^\s,;:()\"']+")
 
 
+def of_lessons(answer: LearnAnswer, *, rows: int) -> list[str]:
+    """Lessons speak of rows that were shown, of each at most once, and say something."""
+    found: list[str] = []
+    for row, times in Counter(one.number for one in answer.lessons).items():
+        if not 1 <= row <= rows:
+            found.append(f"lessons: there is no row {row}; rows 1 to {rows} were shown")
+        if times > 1:
+            found.append(f"lessons: row {row} has {times} lessons, each row may have one")
+    found += [f"lessons.{i}.text: is empty" for i, one in enumerate(answer.lessons) if not one.text]
+    return found
+
+
 class Facts:
     """The facts of one decision that an answer must agree with.
 
     Args:
         trajectory: what the decision may see.
-        shown: ids of the events that the prompt showed; no other may be cited.
+        shown: numbers of the events that the prompt showed; no other may be cited.
         offer: the categories that may be named.
     """
 
     def __init__(self, trajectory: Trajectory, shown: Collection[int], offer: Offer) -> None:
-        self._events: dict[int, Event] = {e.event: e for e in trajectory.events if e.event in shown}
+        self._events: dict[int, Event] = {n: e for n, e in enumerate(trajectory.events, start=1) if n in shown}
         self._offer = offer
         # Short or purely alphabetic ids are ordinary words or numbers ("set of 12"); the others are never prose.
         self._item_ids = {e.item for e in trajectory.events if len(e.item) >= 4 and any(c.isdigit() for c in e.item)}

@@ -1,4 +1,4 @@
-"""From checked answers to the loop's own words."""
+"""From checked answers to the loop's own words, with event ids for the numbers that prompts show."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from collections.abc import Sequence
 from ..words import Candidate, Correction, Intent, ItemSpec, Path, Reading, Reflection, RoleLabel, Trajectory
 from .answers import IntentAnswer, PathAnswer, ReasonAnswer, ReflectAnswer, ReviseAnswer, SimulateAnswer, SpecAnswer
 from .categories import Offer
+from .trajectory import Numbers
 
 
 def to_reading(answer: ReasonAnswer, trajectory: Trajectory, offer: Offer) -> Reading:
     """Labels in time order. ``answer`` has passed the fact checks."""
-    place = {event.event: i for i, event in enumerate(trajectory.events)}
-    labels = sorted(answer.labels, key=lambda label: place[label.event])
+    numbers = Numbers(trajectory)
+    labels = sorted(answer.labels, key=lambda label: label.event)
     return Reading(
         labels=tuple(
             RoleLabel(
-                event=label.event,
-                item=trajectory.events[place[label.event]].item,
+                event=numbers.event(label.event).event,
+                item=numbers.event(label.event).item,
                 role=label.role,
                 confidence=label.confidence,
-                evidence=tuple(sorted(set(label.evidence), key=place.__getitem__)),
+                evidence=tuple(numbers.event(number).event for number in sorted(set(label.evidence))),
                 intent_before=_intent(label.intent_before, offer),
                 intent_after=_intent(label.intent_after, offer),
                 why=label.why,
@@ -31,9 +32,10 @@ def to_reading(answer: ReasonAnswer, trajectory: Trajectory, offer: Offer) -> Re
     )
 
 
-def to_paths(answer: SimulateAnswer, offer: Offer) -> tuple[Path, ...]:
+def to_paths(answer: SimulateAnswer, trajectory: Trajectory, offer: Offer) -> tuple[Path, ...]:
     """Paths numbered from 0 in the order of the answer."""
-    return tuple(_path(number, path, offer) for number, path in enumerate(answer.paths))
+    numbers = Numbers(trajectory)
+    return tuple(_path(number, path, numbers, offer) for number, path in enumerate(answer.paths))
 
 
 def to_specs(answer: ReviseAnswer, rejected: Sequence[Candidate], offer: Offer) -> tuple[ItemSpec | None, ...]:
@@ -56,14 +58,20 @@ def to_specs(answer: ReviseAnswer, rejected: Sequence[Candidate], offer: Offer) 
     return tuple(specs)
 
 
-def to_reflection(answer: ReflectAnswer) -> Reflection:
+def to_reflection(answer: ReflectAnswer, trajectory: Trajectory) -> Reflection:
     """Corrections and proposed lessons; an empty lesson is none."""
+    numbers = Numbers(trajectory)
     return Reflection(
         corrections=tuple(
-            Correction(kind=one.kind, detail=one.detail, path=one.path, event=one.event) for one in answer.corrections
+            Correction(kind=one.kind, detail=one.detail, path=one.path, event=_event(one.event, numbers))
+            for one in answer.corrections
         ),
         lessons=tuple(lesson for lesson in answer.lessons if lesson),
     )
+
+
+def _event(number: int | None, numbers: Numbers) -> int | None:
+    return None if number is None else numbers.event(number).event
 
 
 def _intent(answer: IntentAnswer, offer: Offer) -> Intent:
@@ -80,12 +88,12 @@ def _spec(answer: SpecAnswer, offer: Offer) -> ItemSpec:
     )
 
 
-def _path(number: int, answer: PathAnswer, offer: Offer) -> Path:
+def _path(number: int, answer: PathAnswer, numbers: Numbers, offer: Offer) -> Path:
     return Path(
         path=number,
         operation=answer.operation,
         intervention=_spec(answer.intervention, offer),
-        replaces=answer.replaces,
+        replaces=_event(answer.replaces, numbers),
         steps=tuple(_spec(step, offer) for step in answer.steps),
         why=answer.why,
     )

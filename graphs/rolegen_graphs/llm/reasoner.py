@@ -1,4 +1,5 @@
-"""The LLM reasoner: the four questions of the loop, each rendered, asked, checked, and repaired at most once."""
+"""The LLM reasoner: the four questions of the loop and that of the outer loop, each rendered, asked, checked, and repaired
+at most once."""
 
 from __future__ import annotations
 
@@ -20,23 +21,34 @@ from ..words import (
     Reflection,
     Signal,
 )
-from .answers import AnswerT, ReasonAnswer, ReflectAnswer, ReviseAnswer, SimulateAnswer, parse_answer, problem_list
+from .answers import (
+    AnswerT,
+    LearnAnswer,
+    ReasonAnswer,
+    ReflectAnswer,
+    ReviseAnswer,
+    SimulateAnswer,
+    parse_answer,
+    problem_list,
+)
 from .asker import Asker
 from .categories import Offer, seen_categories
-from .facts import Facts
+from .facts import Facts, of_lessons
 from .leaks import Instructions
 from .mapping import to_paths, to_reading, to_reflection, to_specs
 from .schemas import answer_schema
 from .sections import (
     corrections_text,
     lessons_text,
+    outcomes_text,
     past_text,
     paths_text,
+    proposals_text,
     reading_text,
     rejected_text,
     signals_text,
 )
-from .trajectory import RenderedTrajectory, Statistics, render_trajectory
+from .trajectory import Numbers, RenderedTrajectory, Statistics, render_trajectory
 
 _FEWEST_TOKENS, _MOST_TOKENS = 200, 60_000
 
@@ -102,7 +114,7 @@ class LlmReasoner:
                 "categories": offer.render(),
                 "lessons": lessons_text(seen.lessons),
                 "past": past_text(seen.past),
-                "corrections": corrections_text(corrections),
+                "corrections": corrections_text(corrections, seen.trajectory),
                 "max_labels": self._max_labels,
             },
             site,
@@ -123,12 +135,12 @@ class LlmReasoner:
                 "reading": reading_text(reading, seen.trajectory),
                 "categories": offer.render(),
                 "lessons": lessons_text(seen.lessons),
-                "corrections": corrections_text(corrections),
+                "corrections": corrections_text(corrections, seen.trajectory),
                 "number_of_paths": self._number_of_paths,
             },
             site,
         )
-        return to_paths(answer, offer)
+        return to_paths(answer, seen.trajectory, offer)
 
     def revise(
         self, seen: Observation, rejected: Sequence[Candidate], *, site: CallSite
@@ -163,20 +175,42 @@ class LlmReasoner:
         site: CallSite,
     ) -> Reflection:
         """Typed corrections and candidate lessons. Only events that the reading labels may be named."""
-        facts = Facts(seen.trajectory, {label.event for label in reading.labels}, Offer(self._categories(seen)))
+        numbers = Numbers(seen.trajectory)
+        labelled = {number for label in reading.labels if (number := numbers.of(label.event)) is not None}
+        facts = Facts(seen.trajectory, labelled, Offer(self._categories(seen)))
         answer = self._answer(
             "reflect",
             ReflectAnswer,
             lambda one: facts.of_reflection(one, paths={path.path for path in paths}),
             {
                 "reading": reading_text(reading, seen.trajectory),
-                "paths": paths_text(paths, candidates, effects),
-                "signals": signals_text(signals),
+                "paths": paths_text(paths, candidates, effects, seen.trajectory),
+                "signals": signals_text(signals, seen.trajectory),
                 "lessons": lessons_text(seen.lessons),
             },
             site,
         )
-        return to_reflection(answer)
+        return to_reflection(answer, seen.trajectory)
+
+    def learn(
+        self, rows: Sequence[tuple[str, str]], proposed: Sequence[tuple[str, int]], *, site: CallSite
+    ) -> tuple[tuple[int, bool, str], ...]:
+        """Lessons from outcomes of many users: (place in ``rows``, whether to lead with it, text). No call without rows.
+
+        Args:
+            rows: what decisions led with, and what came of it, in words; counts only, nobody in particular.
+            proposed: what reflection proposed in single decisions, and how often.
+        """
+        if not rows:
+            return ()
+        answer = self._answer(
+            "learn",
+            LearnAnswer,
+            lambda one: of_lessons(one, rows=len(rows)),
+            {"outcomes": outcomes_text(rows), "proposed": proposals_text(proposed)},
+            site,
+        )
+        return tuple((one.number - 1, one.direction == "lead", one.text) for one in answer.lessons)
 
     def _view(self, seen: Observation, *, tokens: int | None = None) -> tuple[RenderedTrajectory, Offer, Facts]:
         trajectory = render_trajectory(

@@ -9,13 +9,14 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from .answers import Answer, ReasonAnswer, ReflectAnswer, ReviseAnswer, SimulateAnswer
+from .answers import Answer, LearnAnswer, ReasonAnswer, ReflectAnswer, ReviseAnswer, SimulateAnswer
 
 TASKS: dict[str, type[Answer]] = {
     "reason": ReasonAnswer,
     "simulate": SimulateAnswer,
     "revise": ReviseAnswer,
     "reflect": ReflectAnswer,
+    "learn": LearnAnswer,
 }
 
 _DROPPED = frozenset(

@@ -3,8 +3,9 @@
 Events are grouped by visit: by session, or by day where the log has no sessions. While the budget lasts every event is a
 line of its own; beyond it the events that carry evidence stay, then orders and refunds, then carts, then the latest of
 the rest. The others of a visit are folded by category, and visits without a line of their own are folded together.
-Whatever is folded is counted in the text. No user id, item id or session id is shown: the model needs none of them, and
-what it does not know it cannot name.
+Whatever is folded is counted in the text. No user id, item id, session id or event id is shown: the model needs none of
+them, and what it does not know it cannot name. An event is called by its number, its place among the events of the
+trajectory from 1 on, which is the same in every prompt of a decision; :class:`Numbers` maps both ways.
 """
 
 from __future__ import annotations
@@ -32,10 +33,26 @@ _TOP_CATEGORIES = (5, 2, 0)
 
 @dataclass(frozen=True)
 class RenderedTrajectory:
-    """The text, and the ids of the events that stand in it as lines of their own: only these may be cited."""
+    """The text, and the numbers of the events that stand in it as lines of their own: only these may be cited."""
 
     text: str
     shown: frozenset[int]
+
+
+class Numbers:
+    """The numbers by which prompts and answers call the events of one trajectory: short, where ids have 19 digits."""
+
+    def __init__(self, trajectory: Trajectory) -> None:
+        self._events = trajectory.events
+        self._number = {event.event: place for place, event in enumerate(trajectory.events, start=1)}
+
+    def of(self, event: int) -> int | None:
+        """The number of an event id; None for one that the trajectory does not list."""
+        return self._number.get(event)
+
+    def event(self, number: int) -> Event:
+        """The event behind a number that passed the fact checks."""
+        return self._events[number - 1]
 
 
 def render_trajectory(
@@ -70,7 +87,7 @@ def _largest(drawing: _Drawing, trajectory: Trajectory, tokens: int) -> Rendered
         else:
             most = middle - 1
     shown = frozenset(by_worth[:fewest])
-    return RenderedTrajectory(drawing.text(shown), frozenset(trajectory.events[i].event for i in shown))
+    return RenderedTrajectory(drawing.text(shown), frozenset(i + 1 for i in shown))
 
 
 def carries_evidence(statistics: Iterable[tuple[Role, Statistic]]) -> bool:
@@ -164,7 +181,7 @@ class _Drawing:
     def _line(self, place: int) -> str:
         if place not in self._lines:
             event = self._event(place)
-            self._lines[place] = _line(event, self._known.get(event.event, ()))
+            self._lines[place] = _line(place + 1, event, self._known.get(event.event, ()))
         return self._lines[place]
 
 
@@ -173,10 +190,10 @@ def _visit_of(placed: tuple[int, Event]) -> str | date:
     return event.at.date() if event.session is None else event.session
 
 
-def _line(event: Event, statistics: Sequence[tuple[Role, Statistic]]) -> str:
+def _line(number: int, event: Event, statistics: Sequence[tuple[Role, Statistic]]) -> str:
     price = "" if event.price is None else f" x {event.price:.2f}"
     line = (
-        f"  [{event.event}] {event.behaviour}, {event.quantity:g}{price} | {inline(event.category) or 'no category'} | "
+        f"  [{number}] {event.behaviour}, {event.quantity:g}{price} | {inline(event.category) or 'no category'} | "
         f'"{inline(event.title)}"'
     )
     told = "; ".join(f"{role}: {statistic_text(one)}" for role, one in statistics[:_PER_EVENT])

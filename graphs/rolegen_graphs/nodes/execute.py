@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from ..exploration import LONGER, drawn
 from ..guard import guarded
 from ..parts import LoopSettings, Parts
 from ..selection import select_paths
@@ -29,7 +30,8 @@ class Execute:
         walks = [(path, [item for _, item in sorted(found)]) for path, found in sorted(steps.items())]
         walks, changes = _changed(walks, state["paths"], grounded)
         effects = list(self.parts.recommender.rollout(user, at, walks, changes)) if walks else []
-        choices = select_paths(state["paths"], state["candidates"], effects, self.settings.selection)
+        lessons = state["observation"].lessons
+        choices = select_paths(state["paths"], state["candidates"], effects, self.settings.selection, lessons)
         chosen = {choice.path for choice in choices if choice.chosen}
         surviving: list[Candidate] = [c for c in grounded if c.path in chosen]
         slate = state["baseline"]
@@ -37,6 +39,9 @@ class Execute:
             labels, size = state["reading"].labels, self.settings.slate_size
             reasoned = self.parts.recommender.slate(user, at, surviving, size, labels=labels)
             slate = guarded(reasoned, slate, self.settings.newcomers)
+        if self.settings.explore > 0:
+            longer = self.parts.recommender.slate(user, at, (), LONGER * self.settings.slate_size)
+            slate = drawn(slate, state["baseline"], longer, temperature=self.settings.explore, key=state["key"])
         return {"effects": effects, "choices": list(choices), "slate": slate}
 
 

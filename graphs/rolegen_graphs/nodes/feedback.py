@@ -9,15 +9,26 @@ from ..words import RoleLabel, Signal
 LIKELIER_THAN_NOT = 0.5
 """the log contradicts an LLM where it gives another role this probability, and weighs at least as much in the pool"""
 
+MAPPED_TOO_OFTEN = 2
+"""specs of one path that lost their price band or category before the path is called wrong"""
+
 
 class Feedback:
-    """Grounding failures, harmful paths, roles that the log contradicts, and collapse."""
+    """Grounding failures, wishes met in part, harmful paths, roles that the log contradicts, and collapse."""
 
     def __init__(self, settings: LoopSettings) -> None:
         self.settings = settings
 
     def __call__(self, state: DecisionState) -> DecisionState:
-        return {"signals": [*_ungrounded(state), *_harmful(state), *_disagreement(state), *self._collapse(state)]}
+        return {
+            "signals": [
+                *_ungrounded(state),
+                *_mapped(state),
+                *_harmful(state),
+                *_disagreement(state),
+                *self._collapse(state),
+            ]
+        }
 
     def _collapse(self, state: DecisionState) -> list[Signal]:
         slate = state["slate"]
@@ -40,6 +51,17 @@ def _ungrounded(state: DecisionState) -> list[Signal]:
         for c in state["candidates"]
         if c.fate == "rejected"
     ]
+
+
+def _mapped(state: DecisionState) -> list[Signal]:
+    """Paths of which several wishes had to give up their price band or category: the next round can wish better."""
+    found = []
+    for path in state["paths"]:
+        mapped = [c for c in state["candidates"] if c.path == path.path and c.fate == "mapped"]
+        if len(mapped) >= MAPPED_TOO_OFTEN:
+            detail = f"{len(mapped)} of {len(path.specs())} specs were met in part only; step {mapped[0].step}: {mapped[0].reason}"
+            found.append(Signal(kind="mapped", detail=detail, path=path.path, value=len(mapped)))
+    return found
 
 
 def _harmful(state: DecisionState) -> list[Signal]:
