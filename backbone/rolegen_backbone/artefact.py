@@ -2,11 +2,12 @@
 
 The folder holds ``backbone.safetensors`` (weights), ``content.safetensors`` (item embedding) and ``item_encoder.*`` (the
 map behind it), ``semantic_ids.*``, ``items.parquet`` (the catalogue as of the cut) and ``backbone.json`` (sizes, training
-report, the cut). Nothing is pickled. Everything in it was learnt strictly before ``as_of``; using it for an earlier decision is refused.
+report, the cut); ``trust-*.safetensors`` what a reasoner's real candidates taught. Nothing is pickled. Everything in it was learnt strictly before ``as_of``; using it for an earlier decision is refused.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -23,10 +24,11 @@ from safetensors.torch import load_file, save_file
 
 from rolegen_errors import FutureError, InputError, ProjectError
 
+from .bonus import raised
 from .decoding import Decoded, beam_search
 from .distributed import joined
 from .diversity import DEPTH, diversified, rarity
-from .events import DAY, Baskets, EventLog, Ints, seconds
+from .events import DAY, Baskets, EventLog, Floats, Ints, seconds
 from .examples import Change, Collator, Decision, Hint
 from .features import ITEM_FEATURES, Features
 from .item_space import ItemSpace
@@ -71,8 +73,13 @@ class TrainedBackbone:
         as_of: datetime,
         platt: tuple[float, float],
         manifest: Mapping[str, Any],
+        trust: Mapping[str, Mapping[str, torch.Tensor]] | None = None,
     ) -> None:
-        """``manifest`` is what ``backbone.json`` says of the training; a training under way has none yet."""
+        """``manifest`` is what ``backbone.json`` says of the training; a training under way has none yet.
+
+        ``trust`` holds the weights of the candidate part by reasoner, for those whose real candidates were learnt from.
+        """
+        self.trust = dict(trust or {})
         self.model, self.space, self.log, self.as_of, self.platt = model.eval(), space, log, as_of, platt
         self.items, self.manifest = space.items, manifest
         price = self.items["price"].cast(pl.Float32).fill_null(float("nan")).to_numpy()
@@ -170,8 +177,11 @@ class TrainedBackbone:
         self.space.save(folder)
         weights = {name: t.contiguous() for name, t in self.model.state_dict().items()}
         save_file(weights, folder / "backbone.safetensors")
+        names = {reasoner: f"trust-{number}.safetensors" for number, reasoner in enumerate(sorted(self.trust))}
+        for reasoner, name in names.items():
+            save_file({key: t.contiguous() for key, t in self.trust[reasoner].items()}, folder / name)
         part = folder / "backbone.json.part"
-        part.write_text(json.dumps(self.manifest, indent=1))
+        part.write_text(json.dumps({**self.manifest, "trust": names}, indent=1))
         part.replace(folder / "backbone.json")  # written last: its presence says that training ended
 
     @classmethod
@@ -205,7 +215,8 @@ class TrainedBackbone:
         model = _model(BackboneConfig.from_json(manifest["model"]), space)
         model.load_state_dict(load_file(folder / "backbone.safetensors"), strict=True)
         slope, intercept = manifest["report"]["platt"]
-        return cls(model, space, log, datetime.fromisoformat(manifest["as_of"]), (slope, intercept), manifest)
+        trust = {reasoner: load_file(folder / name) for reasoner, name in manifest.get("trust", {}).items()}
+        return cls(model, space, log, datetime.fromisoformat(manifest["as_of"]), (slope, intercept), manifest, trust)
 
     def extend(self, items: pl.DataFrame, log: EventLog, *, until: datetime | None = None) -> TrainedBackbone:
         """The same weights over a larger catalogue: items that appeared after the training can be ranked too.
@@ -230,12 +241,20 @@ class TrainedBackbone:
         model.load_state_dict(_spread(self.model.state_dict(), model.state_dict(), source), strict=True)
         as_of = self.as_of if until is None else max(self.as_of, until)
         manifest = {**self.manifest, "as_of": as_of.isoformat(), "model": model.config.to_json()}
-        return TrainedBackbone(model, space, log, as_of, self.platt, manifest)
+        return TrainedBackbone(model, space, log, as_of, self.platt, manifest, self.trust)
+
+    def trusting(self, reasoner: str) -> TrainedBackbone:
+        """The same backbone with what was learnt of this reasoner's candidates; itself where nothing was."""
+        if reasoner not in self.trust:
+            return self
+        model = copy.deepcopy(self.model)
+        model.load_state_dict({**model.state_dict(), **self.trust[reasoner]})
+        return TrainedBackbone(model, self.space, self.log, self.as_of, self.platt, self.manifest, self.trust)
 
     def served(self) -> TrainedBackbone:
         """The same backbone with what never changes between decisions computed once (``serving.py``)."""
         model = prepare(self.model)
-        return TrainedBackbone(model, self.space, self.log, self.as_of, self.platt, self.manifest)
+        return TrainedBackbone(model, self.space, self.log, self.as_of, self.platt, self.manifest, self.trust)
 
     def decision(self, user: str, at: datetime, hint: Hint) -> Decision:
         """What the model may see of a user at a time.
@@ -270,6 +289,7 @@ class TrainedBackbone:
         beam: int = 50,
         without: Sequence[Ints] | None = None,
         diversity: float = 0.0,
+        bonus: Floats | None = None,
     ) -> Decoded:
         """The best ``size`` available items of each decision.
 
@@ -278,6 +298,7 @@ class TrainedBackbone:
             beam: prefixes that the search keeps; more where more items are wanted.
             without: for each decision items that must not come out, by whatever rule: such as all that the user owns.
             diversity: 0 for the most probable items, best first; above, the weight of :func:`~.diversity.diversified`.
+            bonus: (B, I) nats that are added to each item's log probability in the order alone, see ``bonus.py``.
         """
         batch = self.collate.batch(decisions)
         encoded = self.model.encode(batch)
@@ -287,7 +308,7 @@ class TrainedBackbone:
         alive = known[1] if known and known[0] == key else self.model.trie.alive(available)
         self._alive = (key, alive)
         # A rule of one user's own would cost a table of open prefixes each; a longer search costs less, and is as exact.
-        wanted = max(size, DEPTH) if diversity else size
+        wanted = max(size, DEPTH) if diversity or bonus is not None else size
         longer = min(wanted + max((len(items) for items in without or ()), default=0), max(int(available.sum()), 1))
         found = beam_search(
             self.model,
@@ -299,9 +320,21 @@ class TrainedBackbone:
             beam=beam,
         )
         found = found if without is None else found.without(without, wanted)
-        return self._diversified(found, decisions, size, diversity) if diversity else found
+        gain = None
+        if bonus is not None:
+            gained, allowed = torch.from_numpy(bonus).float(), torch.from_numpy(available).expand(len(decisions), -1)
+            if without is not None:
+                allowed = allowed.clone()
+                for row, items in enumerate(without):
+                    allowed[row, torch.from_numpy(items)] = False
+            found, gain = raised(
+                self.model, batch, encoded, found, gained, allowed, max(size, DEPTH) if diversity else size
+            )
+        return self._diversified(found, decisions, size, diversity, gain) if diversity else found
 
-    def _diversified(self, found: Decoded, decisions: Sequence[Decision], size: int, weight: float) -> Decoded:
+    def _diversified(
+        self, found: Decoded, decisions: Sequence[Decision], size: int, weight: float, bonus: torch.Tensor | None
+    ) -> Decoded:
         item = found.item_BN.clamp(min=0).cpu().numpy()
         days = [decision.at // DAY for decision in decisions]
         rare = {day: rarity(self.features.clock.at(day)[0][:, SOLD]) for day in set(days)}
@@ -312,6 +345,7 @@ class TrainedBackbone:
             torch.from_numpy(self._category[item]).to(device),
             size=size,
             weight=weight,
+            bonus_BN=bonus,
         )
 
     def roll(

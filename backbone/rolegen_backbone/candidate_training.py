@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from .events import EventLog, Floats, Ints
 from .examples import NO_HINT, Collator, Decision, Hint, sample_targets
 from .features import Features
-from .model import Backbone, Batch, CandidateView, part_log_probability, with_candidates
+from .model import Backbone, Batch, CandidateView, candidate_hits, part_log_probability, with_candidates
 from .train_config import TrainConfig
 
 EPOCHS, PATIENCE = 60, 8
@@ -207,8 +207,7 @@ def _thin(hint: Hint, random: np.random.Generator) -> Hint:
 def _keep(model: Backbone, collate: Collator, decisions: Sequence[Decision], random: np.random.Generator) -> _Kept:
     batch = collate.batch(decisions)
     target, weight = sample_targets(decisions, random)
-    candidate_item = batch.pool_BP.gather(1, batch.candidate_BC)
-    hit = (candidate_item[:, None, :] == target[:, :, None]) & batch.candidate_mask_BC[:, None, :]
+    hit = candidate_hits(batch, target)
     view, rest = _freeze(model, batch, target)
     return _Kept(view=view, rest_BS=rest, hit_BSC=hit, weight_BS=weight)
 

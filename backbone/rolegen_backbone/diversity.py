@@ -42,7 +42,15 @@ def rarity(log_share: Floats) -> Floats:
     return np.exp(np.minimum(log_share.max() - log_share, math.log(RAREST)))
 
 
-def diversified(found: Decoded, rarity_BN: Tensor, category_BN: Tensor, *, size: int, weight: float) -> Decoded:
+def diversified(
+    found: Decoded,
+    rarity_BN: Tensor,
+    category_BN: Tensor,
+    *,
+    size: int,
+    weight: float,
+    bonus_BN: Tensor | None = None,
+) -> Decoded:
     """The ``size`` items of each decoded list that the rule above chooses, in its order.
 
     Probabilities, parts and entropy are those that were decoded, so probabilities need not fall from place to place.
@@ -51,9 +59,12 @@ def diversified(found: Decoded, rarity_BN: Tensor, category_BN: Tensor, *, size:
         rarity_BN: of each decoded item.
         category_BN: a number for the category of each decoded item.
         weight: above 0; the greater, the more probability is given away.
+        bonus_BN: nats by which the list was ordered beside probability (``bonus.py``).
     """
     probability = found.parts_BNM.sum(dim=-1)
     value = probability + found.parts_BNM[..., PARTS.index("own")] * (rarity_BN**weight - 1)
+    if bonus_BN is not None:
+        value = value * (bonus_BN - bonus_BN.amax(dim=1, keepdim=True)).exp()
     alike = torch.zeros_like(value)
     open_ = torch.where(found.item_BN >= 0, value, -1.0)  # places without an item go last, each once
     chosen = [torch.zeros_like(found.item_BN[:, :1])]

@@ -61,18 +61,19 @@ class EventLog:
     price: Floats
     """(N,) price per unit, NaN where unknown"""
     event: Ints
-    """(N,) row id in the ingested log"""
+    """(N,) ids in the ingested log, in no order"""
     start: Ints
     """(U + 1,) rows of user u are ``start[u]:start[u + 1]``"""
 
     @classmethod
     def from_frame(cls, events: pl.DataFrame, items: npt.NDArray[np.str_]) -> EventLog:
-        """Build from canonical columns; events of items that are not in ``items`` are refused.
+        """Build from canonical columns; events of items that are not in ``items`` are refused, and events of one moment
+        stay in the order of ``events``.
 
         Raises:
             InputError: an event names an item that ``items`` lacks.
         """
-        events = events.sort("user", "time", "event")
+        events = events.sort("user", "time", maintain_order=True)
         users = events["user"].unique(maintain_order=True)
         user = events.select(pl.col("user").rank("dense").cast(pl.Int64) - 1)["user"].to_numpy()
         index = pl.DataFrame(

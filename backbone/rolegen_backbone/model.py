@@ -767,17 +767,28 @@ def target_log_probability(model: Backbone, batch: Batch, encoded: Encoded, targ
     log_pointer = view.log_probability()
     parts = part_log_probability(model, batch, encoded, log_pointer, target_BS)
     rest = (parts + model.log_gate(view, log_pointer)[:, None, :]).logsumexp(dim=-1)
-    candidates = model.view_candidates(batch, view, log_pointer)
+    return with_candidates(
+        model, rest, model.view_candidates(batch, view, log_pointer), candidate_hits(batch, target_BS)
+    )
+
+
+def candidate_hits(batch: Batch, target_BS: Tensor) -> Tensor:
+    """(B, S, C) which candidate each target is."""
     candidate_item = batch.pool_BP.gather(1, batch.candidate_BC)
-    hit = (candidate_item[:, None, :] == target_BS[:, :, None]) & batch.candidate_mask_BC[:, None, :]
-    return with_candidates(model, rest, candidates, hit)
+    return (candidate_item[:, None, :] == target_BS[:, :, None]) & batch.candidate_mask_BC[:, None, :]
+
+
+def candidate_log_probability(model: Backbone, view: CandidateView, hit_BSC: Tensor) -> tuple[Tensor, Tensor]:
+    """The candidates' share (B,), and the log probability (B, S) of each target among them; see :func:`candidate_hits`."""
+    share, log_candidate = model.weigh_candidates(view)
+    # An item that two specs were grounded to stands there twice.
+    pointed = log_candidate.clamp(min=NOTHING)[:, None, :].masked_fill(~hit_BSC, NOTHING).logsumexp(dim=-1)
+    return share, pointed
 
 
 def with_candidates(model: Backbone, rest_BS: Tensor, view: CandidateView, hit_BSC: Tensor) -> Tensor:
     """(B, S) log probability under the whole mixture, given that of all other parts and which candidate each target is."""
-    share, log_candidate = model.weigh_candidates(view)
-    # An item that two specs were grounded to stands there twice.
-    pointed = log_candidate.clamp(min=NOTHING)[:, None, :].masked_fill(~hit_BSC, NOTHING).logsumexp(dim=-1)
+    share, pointed = candidate_log_probability(model, view, hit_BSC)
     log_share = torch.log(share.clamp(min=1e-30)).unsqueeze(1)
     return torch.logaddexp(rest_BS + torch.log1p(-share).unsqueeze(1), pointed + log_share)
 

@@ -82,6 +82,8 @@ def fit_taste(
     folder: Path,
     progress: Callable[[str, int, int], None],
     group: Group = ALONE,
+    *,
+    go_on: bool = False,
 ) -> Taste:
     """Fit and leave the weights of the best epoch in ``model``, which comes back on the CPU.
 
@@ -101,7 +103,8 @@ def fit_taste(
             fix=f"set shards to a multiple of {group.size}, or leave it out",
         )
     device = choose_device(config.device)
-    _standardise(model, train, config)
+    if not go_on:
+        _standardise(model, train, config)
     if not group.agree(_digest(model)):
         raise ProjectError(
             "the processes of this training do not start from the same model",

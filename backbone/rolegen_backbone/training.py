@@ -30,7 +30,7 @@ from rolegen_errors import InputError
 from .candidate_training import fit_candidates
 from .distributed import joined
 from .events import DAY, Baskets, EventLog
-from .examples import Collator, Decision, Hint, returns, spells
+from .examples import Collator, Decision, Hint, Spells, returns, spells
 from .features import Features
 from .gate_training import fit_gate
 from .model import Backbone
@@ -180,18 +180,7 @@ def train(
         fit_taste(model, log, [*learn, *validation], [], again, folder / "refit", progress, group)
     if not group.first:
         return None
-    data = spells(
-        log,
-        baskets,
-        features,
-        horizon_days=config.horizon_days,
-        dormant_days=config.dormant_days,
-        first_day=last_day - config.history_days,
-        last_day=last_day,
-        limit=config.max_spells,
-        seed=config.seed,
-        unfinished=config.delayed_labels == "weighted",
-    )
+    data = outcome_spells(log, baskets, features, config, last_day)
     outcome = fit_outcome(model, log, data, config, progress)
     return Trained(
         epochs=taste.epochs,
@@ -212,4 +201,20 @@ def train(
         outcome_ece=outcome.ece,
         outcome_auc=outcome.auc,
         platt=outcome.platt,
+    )
+
+
+def outcome_spells(log: EventLog, baskets: Baskets, features: Features, config: TrainConfig, last_day: int) -> Spells:
+    """What the outcome head learns from, up to a day that must not be seen."""
+    return spells(
+        log,
+        baskets,
+        features,
+        horizon_days=config.horizon_days,
+        dormant_days=config.dormant_days,
+        first_day=last_day - config.history_days,
+        last_day=last_day,
+        limit=config.max_spells,
+        seed=config.seed,
+        unfinished=config.delayed_labels == "weighted",
     )
