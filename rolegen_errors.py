@@ -74,3 +74,7 @@ class RunPausedError(PausedError):
 
 class MemoryStoreError(RoleGenError):
     """The loop memory cannot be read or written."""
+
+
+class MemoryAwayError(MemoryStoreError):
+    """The memory's server does not answer now. What was recorded is safe, and the same call goes on later."""

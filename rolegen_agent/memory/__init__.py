@@ -5,17 +5,19 @@ The graph's checkpoints are another thing in another file: see :mod:`rolegen_age
 
 from rolegen_graphs.keys import decision_id
 
-from .records import Artefact, DecisionSummary, PromptText, RunSummary, Usage
+from .records import Artefact, DeadLetter, DecisionSummary, PromptText, RunSummary, Span, Usage
 from .repository import Memory, open_memory
 from .store import DEFAULT_HORIZON_DAYS
 
 __all__ = [
     "DEFAULT_HORIZON_DAYS",
     "Artefact",
+    "DeadLetter",
     "DecisionSummary",
     "Memory",
     "PromptText",
     "RunSummary",
+    "Span",
     "Usage",
     "decision_id",
     "open_memory",

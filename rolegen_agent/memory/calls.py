@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Select, and_, case, func, or_, select
+from sqlalchemy import Select, and_, bindparam, case, func, or_, select
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql import ColumnElement
 
@@ -24,6 +24,13 @@ OUTSTANDING = "outstanding: written to a nearline batch, no answer read yet"
 
 
 _TOKENS = ("input_tokens", "output_tokens")
+_ANSWERED = LlmCallRow.error == ""
+_LATEST_ANSWER = (  # built once: it is asked for each call, and building it takes longer than running it
+    select(*columns(LlmCallRow))
+    .where(LlmCallRow.request_hash == bindparam("hash"), _ANSWERED)
+    .order_by(LlmCallRow.at.desc(), LlmCallRow.decision, LlmCallRow.round, LlmCallRow.node)
+    .limit(1)
+)
 
 
 class CallStore(Store):
@@ -33,18 +40,12 @@ class CallStore(Store):
         """Store a call, idempotent on (site, request hash). An answered call is never replaced: neither by a failure
         nor by its own cached answer, so that what was paid stays known."""
         with self._write() as connection:
-            self._upsert(connection, LlmCallRow, [rows.call_values(call)], unless=LlmCallRow.error == "")
+            self._upsert(connection, LlmCallRow, [rows.call_values(call)], unless=_ANSWERED)
 
     def find_call(self, request_hash: str) -> LlmCall | None:
         """The latest answered call with that hash, or None. A call is answered when its ``error`` is empty."""
-        query = (
-            select(*columns(LlmCallRow))
-            .where(LlmCallRow.request_hash == request_hash, LlmCallRow.error == "")
-            .order_by(LlmCallRow.at.desc(), LlmCallRow.decision, LlmCallRow.round, LlmCallRow.node)
-            .limit(1)
-        )
         with self._read() as connection:
-            found = connection.execute(query).mappings().one_or_none()
+            found = connection.execute(_LATEST_ANSWER, {"hash": request_hash}).mappings().one_or_none()
         return None if found is None else rows.to_call(found)
 
     def find_request(self, request_hash: str) -> tuple[LlmCall, str] | None:

@@ -11,15 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError, StatementError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError, StatementError
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+from tenacity.stop import stop_base
 
-from rolegen_errors import MemoryStoreError, MissingExtraError, RoleGenError
+from rolegen_errors import MemoryAwayError, MemoryStoreError, MissingExtraError, RoleGenError
 
 from .columns import dump_json
 
 BUSY_SECONDS = 60.0
 """how long a SQLite writer waits for the others; a write takes milliseconds"""
+OUTAGE_SECONDS = 60.0
+"""how long a server that went away is waited for: a restart takes seconds"""
 _WRITES = "rolegen_writes"
+_AWAY_CODES = ("08", "57P", "53300")
+"""SQLSTATE of a lost connection, of a server that stops or starts, and of one without a free connection"""
 
 
 def parse_url(url: str | Path) -> URL:
@@ -126,6 +132,32 @@ def _sqlite_events(engine: Engine) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
 
+def is_away(error: BaseException) -> bool:
+    """Whether a database error means that the server cannot be reached now, so that the same may succeed later."""
+    if isinstance(error, MemoryAwayError):
+        return True
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated or (error.orig is not None and is_away(error.orig))
+    if find_spec("psycopg") is None:
+        return False
+    from psycopg import OperationalError
+
+    # Without a code the server said nothing: it could not be reached, the line was cut, or a pool waited in vain.
+    return isinstance(error, OperationalError) and (error.sqlstate is None or error.sqlstate.startswith(_AWAY_CODES))
+
+
+def until_back(seconds: float, *, also: stop_base | None = None) -> Retrying:
+    """Repeats what failed because the server is away, for ``seconds`` at most or until ``also`` says stop; then the
+    last error passes."""
+    stop = stop_after_delay(seconds)
+    return Retrying(
+        retry=retry_if_exception(is_away),
+        stop=stop if also is None else stop | also,
+        wait=wait_random_exponential(multiplier=0.1, max=2.0),
+        reraise=True,
+    )
+
+
 @contextmanager
 def store_errors(where: str) -> Iterator[None]:
     """Turns what SQLAlchemy and the drivers raise into ``MemoryStoreError``, without parameters or passwords."""
@@ -135,12 +167,17 @@ def store_errors(where: str) -> Iterator[None]:
         if isinstance(error.orig, RoleGenError):  # a column type refused a value
             raise error.orig from None
         reason = str(error.orig or error).strip().partition("\n")[0]
+        if is_away(error):
+            raise MemoryAwayError(f"the memory database is away: {reason}", where=where, fix=AWAY_FIX) from error
         raise MemoryStoreError(f"the memory database refused: {reason}", where=where, fix=_advice(reason)) from error
     except (SQLAlchemyError, sqlite3.Error) as error:
         reason = str(error).partition("\n")[0]
         raise MemoryStoreError(f"the memory database failed: {reason}", where=where) from error
     except OverflowError as error:
         raise MemoryStoreError("a number is too large for the memory database (64 bits)", where=where) from error
+
+
+AWAY_FIX = "check that the server runs and that host, port, user and password are right, then give the same command: it goes on"
 
 
 def _advice(reason: str) -> str | None:
@@ -151,7 +188,6 @@ def _advice(reason: str) -> str | None:
         "readonly": "make the database file and its folder writable",
         "disk is full": "free some disk space; finished decisions are safe",
         "disk full": "free some disk space; finished decisions are safe",
-        "connection": "check that the server runs and that host, port, user and password are right",
         "locked": "another program holds the database file; close it",
     }
     return next((hint for sign, hint in hints.items() if sign in lowered), None)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, or_, select, update
 from sqlalchemy.sql import ColumnElement
 
-from rolegen_errors import InputError
+from rolegen_errors import FutureError, InputError
 from rolegen_graphs.keys import decision_id
 from rolegen_graphs.words import Decision, Fate, PastDecision, Role
 
@@ -18,6 +19,7 @@ from .models import (
     BegunRow,
     CandidateRow,
     DecisionRow,
+    LessonEvidenceRow,
     LessonUseRow,
     OutcomeRow,
     RoleLabelRow,
@@ -27,7 +29,10 @@ from .models import (
 )
 from .records import DecisionSummary, RunSummary
 from .rows import Values
-from .store import Store, below, columns, now, slate_item_ids, slates_of, without
+from .store import Store, below, chunks, columns, now, slate_item_ids, slates_of, without
+
+# Statements of the hot path are built once: that takes longer than to run them.
+_RECORDED = select(DecisionRow.decision).where(DecisionRow.decision.in_(bindparam("keys", expanding=True)))
 
 
 class DecisionStore(Store):
@@ -67,6 +72,8 @@ class DecisionStore(Store):
             for row, many in tables:
                 if many:
                     connection.execute(self._insert(row), many)
+            if decision.observation.lessons:
+                _refuse_own_outcome(connection, decision)
             connection.execute(delete(BegunRow).where(BegunRow.decision == decision.decision))
 
     def _clear_for_rerecording(self, connection: Connection, decision: Decision, values: Values) -> None:
@@ -123,6 +130,14 @@ class DecisionStore(Store):
             found = connection.execute(select(DecisionRow.user_id, DecisionRow.at).where(DecisionRow.run == run))
             return {(user, at) for user, at in found}
 
+    def recorded(self, decisions: Collection[str]) -> set[str]:
+        """Those of ``decisions``, by id, that are recorded."""
+        found: set[str] = set()
+        with self._read() as connection:
+            for chunk in chunks(sorted(decisions)):
+                found.update(connection.execute(_RECORDED, {"keys": chunk}).scalars())
+        return found
+
     def decisions(
         self,
         *,
@@ -171,7 +186,12 @@ class DecisionStore(Store):
         """
         query = (
             select(
-                DecisionRow.decision, DecisionRow.at, DecisionRow.horizon_end, OutcomeRow.ordered_at, OutcomeRow.final
+                DecisionRow.decision,
+                DecisionRow.at,
+                DecisionRow.horizon_end,
+                OutcomeRow.ordered_at,
+                OutcomeRow.final,
+                OutcomeRow.refunded_at,
             )
             .outerjoin(OutcomeRow, OutcomeRow.decision == DecisionRow.decision)
             .where(DecisionRow.user_id == user, DecisionRow.at < at)
@@ -186,6 +206,8 @@ class DecisionStore(Store):
         def ordered(row: Any) -> bool | None:
             if row.ordered_at is not None:
                 return True if row.ordered_at < at else None
+            if row.refunded_at is not None and row.refunded_at >= at:
+                return None  # the order still stood then, and that it would not is of the future
             return False if row.final and row.horizon_end <= at else None
 
         return tuple(
@@ -217,6 +239,30 @@ class DecisionStore(Store):
         return tuple(
             RunSummary(begun=started.get(run, 0), **{**nothing, "run": run, **found.get(run, {})})
             for run in sorted({*found, *started})
+        )
+
+
+def _refuse_own_outcome(connection: Connection, decision: Decision) -> None:
+    """No decision may be shown a version of a lesson that its own outcome spoke for."""
+    own = (
+        select(LessonUseRow.lesson)
+        .join(
+            LessonEvidenceRow,
+            and_(
+                LessonEvidenceRow.lesson == LessonUseRow.lesson,
+                LessonEvidenceRow.decision == LessonUseRow.decision,
+                LessonEvidenceRow.noted_at <= LessonUseRow.learnt_at,
+            ),
+        )
+        .where(LessonUseRow.decision == decision.decision)
+        .limit(1)
+    )
+    found = connection.execute(own).scalar()
+    if found is not None:
+        raise FutureError(
+            f"lesson {found} was learnt from the outcome of the very decision that it was shown to",
+            where=f"decision {decision.decision}",
+            fix="show a decision only lessons learnt strictly before it",
         )
 
 

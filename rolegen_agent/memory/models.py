@@ -13,10 +13,30 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, MetaData, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKeyConstraint,
+    Index,
+    MetaData,
+    UniqueConstraint,
+    literal_column,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from rolegen_graphs.words import Answer, Intent, ItemSpec, LabelParts, Observation, Slate, Statistic, Worth
+from rolegen_graphs.words import (
+    Answer,
+    Claim,
+    Draw,
+    Intent,
+    ItemSpec,
+    LabelParts,
+    LessonEffect,
+    Observation,
+    Slate,
+    Statistic,
+    Worth,
+)
 
 from .columns import Document, Real, SafeText, UtcTime
 
@@ -122,6 +142,7 @@ class PathRow(_OfRound, Base):
     replaces: Mapped[int | None]
     steps: Mapped[Any] = mapped_column(Document(tuple[ItemSpec, ...]))
     why: Mapped[str]
+    kind: Mapped[str | None]
 
 
 class CandidateRow(_OfRound, Base):
@@ -189,6 +210,7 @@ class SlateRow(Base):
     decision: Mapped[str] = _key()
     policy: Mapped[str] = _key()
     entropy: Mapped[float]
+    draw: Mapped[Any | None] = mapped_column(Document(Draw))
 
 
 class SlateItemRow(Base):
@@ -208,6 +230,8 @@ class SlateItemRow(Base):
     parts: Mapped[Any] = mapped_column(Document(dict[str, float]))
     role: Mapped[str | None]
     path: Mapped[int | None]
+    propensity: Mapped[float | None]
+    drawn_from: Mapped[int | None]
 
 
 class OutcomeRow(Base):
@@ -220,6 +244,42 @@ class OutcomeRow(Base):
     value: Mapped[float]
     final: Mapped[bool]
     recorded_at: Mapped[datetime]
+    known_at: Mapped[datetime | None]
+    refunded_at: Mapped[datetime | None]
+    engaged: Mapped[Any | None] = mapped_column(Document(tuple[str, ...]))
+
+
+class AttributionRow(Base):
+    """What the steps of a decision's paths had to do with its order. Derived from decision, outcome and recommender, and
+    deleted when the outcome changes: what is missing is to be computed again."""
+
+    __tablename__ = "attributions"
+    __table_args__ = (ForeignKeyConstraint(["decision"], ["decisions.decision"], ondelete="CASCADE"), _CLUSTERED)
+    decision: Mapped[str] = _key()
+    seq: Mapped[int] = _key()
+    path: Mapped[int | None]
+    step: Mapped[int | None]
+    item: Mapped[str | None]
+    credit: Mapped[float]
+    effect: Mapped[float]
+
+
+class DeadLetterRow(Base):
+    """A report of an outcome that could not be recorded, kept until it can be. ``letter`` digests source, row and payload;
+    ``payload`` holds known fields only, and ``complete`` says that none of them had to be cut."""
+
+    __tablename__ = "dead_letters"
+    __table_args__ = (Index(None, "user_id"),)
+    letter: Mapped[str] = _key()
+    source: Mapped[str]
+    row: Mapped[int]
+    reason: Mapped[str]
+    payload: Mapped[str]
+    complete: Mapped[bool]
+    user_id: Mapped[str | None]
+    decision: Mapped[str | None]  # as reported: it need not be one of ours
+    tries: Mapped[int]
+    received_at: Mapped[datetime]
 
 
 class LessonRow(Base):
@@ -236,6 +296,37 @@ class LessonRow(Base):
     expires_at: Mapped[datetime | None]
     evidence_for: Mapped[int]
     evidence_against: Mapped[int]
+    claim: Mapped[Any | None] = mapped_column(Document(Claim))
+    status: Mapped[str] = mapped_column(server_default="active")
+    origin: Mapped[str] = mapped_column(server_default=literal_column("''"))
+    effect: Mapped[Any | None] = mapped_column(Document(LessonEffect))
+
+
+class LessonEvidenceRow(Base):
+    """What one decision's outcome says of one lesson, as noted by the version learnt at ``noted_at``. A version counts, of
+    each decision, the latest row noted by then; an outcome that changed later is noted again by a later version."""
+
+    __tablename__ = "lesson_evidence"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["lesson", "noted_at"],
+            ["lessons.lesson", "lessons.learnt_at"],
+            ondelete="CASCADE",
+            name="fk_lesson_evidence_lessons",
+        ),
+        ForeignKeyConstraint(["decision"], ["decisions.decision"], ondelete="CASCADE"),
+        CheckConstraint("decided_at < known_at AND known_at <= noted_at", name="past"),
+        Index(None, "decision"),
+        _CLUSTERED,
+    )
+    lesson: Mapped[str] = _key()
+    decision: Mapped[str] = _key()
+    noted_at: Mapped[datetime] = _key()
+    led: Mapped[bool]
+    ordered: Mapped[bool]
+    supports: Mapped[bool]
+    decided_at: Mapped[datetime]
+    known_at: Mapped[datetime]
 
 
 class LessonUseRow(Base):
@@ -310,3 +401,29 @@ class ArtefactRow(Base):
     path: Mapped[str]
     manifest: Mapped[Any] = mapped_column(Document(dict[str, Any]))
     created: Mapped[datetime]
+
+
+class RemovalRow(Base):
+    """That rows were erased or pruned, and how many of which table; of whom is not said."""
+
+    __tablename__ = "removals"
+    removed_at: Mapped[datetime] = _key()
+    kind: Mapped[str]
+    before: Mapped[datetime | None]
+    rows: Mapped[Any] = mapped_column(Document(dict[str, int]))
+
+
+class PromotionRow(Base):
+    """What became of an update: promoted or rolled back, with the figures that decided. ``wanted`` digests what the update
+    was made from, so that the same command is not a second update."""
+
+    __tablename__ = "promotions"
+    at: Mapped[datetime] = _key()
+    from_fingerprint: Mapped[str] = _key()
+    wanted: Mapped[str] = _key()
+    to_fingerprint: Mapped[str]
+    verdict: Mapped[str]
+    reason: Mapped[str]
+    held_from: Mapped[datetime]
+    figures: Mapped[Any] = mapped_column(Document(dict[str, Any]))
+    recorded_at: Mapped[datetime]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
-from rolegen_graphs.words import Record
+from rolegen_graphs.words import Candidate, Outcome, Record, RoleLabel
 
 
 class DecisionSummary(Record):
@@ -66,3 +66,61 @@ class PromptText(Record):
     version: str
     hash: str
     text: str
+
+
+class Span(Record):
+    """A decision's key, time and horizon [``at``, ``horizon_end``)."""
+
+    decision: str
+    run: str
+    user: str
+    at: datetime
+    horizon_end: datetime
+
+
+class DeadLetter(Record):
+    """A report that could not be recorded: where it came from, why not, and what it said, as far as it may be kept."""
+
+    letter: str
+    source: str
+    row: int
+    """number in its source, from 1"""
+    reason: str
+    payload: str
+    """JSON of its known fields; empty where it could not be read"""
+    complete: bool
+    """nothing was cut or left out, so that it can be tried again"""
+    user: str | None
+    decision: str | None
+    """as reported"""
+    tries: int = 1
+
+
+class Promotion(Record):
+    """What became of one update of the artefacts; (at, from_fingerprint, wanted) is its natural key."""
+
+    at: datetime
+    from_fingerprint: str
+    wanted: str
+    """digest of the log, outcomes and settings that the update was made from"""
+    to_fingerprint: str
+    """of the artefacts that serve after it: those it began from where it was rolled back"""
+    verdict: Literal["promoted", "rolled_back"]
+    reason: str
+    held_from: datetime
+    """what happened from then on was held back, and tested on"""
+    figures: dict[str, Any]
+
+
+class Experience(Record):
+    """One decision of which it is known what came: its candidates and labels of the last round, and the outcome."""
+
+    decision: str
+    run: str
+    user: str
+    at: datetime
+    reasoner: str
+    candidates: tuple[Candidate, ...]
+    """grounded ones of the paths that were used, in their order"""
+    labels: tuple[RoleLabel, ...]
+    outcome: Outcome

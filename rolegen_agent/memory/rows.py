@@ -149,7 +149,7 @@ def slate_values(slates: Iterable[tuple[str, str, Slate]]) -> tuple[list[Values]
     heads: list[Values] = []
     items: list[Values] = []
     for decision, policy, slate in slates:
-        heads.append({"decision": decision, "policy": policy, "entropy": slate.entropy})
+        heads.append({"decision": decision, "policy": policy, "entropy": slate.entropy, "draw": slate.draw})
         items += [
             {"decision": decision, "policy": policy, "seq": seq, **fields_of(item)}
             for seq, item in enumerate(slate.items)
@@ -170,8 +170,8 @@ def to_call(row: Mapping[Any, Any]) -> LlmCall:
     return LlmCall(site=to_word(CallSite, row), **{name: row[name] for name in LlmCall.model_fields if name != "site"})
 
 
-def to_slate(entropy: float, items: Iterable[Mapping[Any, Any]]) -> Slate:
-    return Slate(items=tuple(to_word(SlateItem, row) for row in items), entropy=entropy)
+def to_slate(row: Mapping[Any, Any], items: Iterable[Mapping[Any, Any]]) -> Slate:
+    return Slate(items=tuple(to_word(SlateItem, item) for item in items), entropy=row["entropy"], draw=row["draw"])
 
 
 def to_round(row: Mapping[Any, Any], parts: Mapping[str, Sequence[Any]]) -> Round:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from sqlalchemy import Connection, Engine, inspect, text
 
 from rolegen_errors import MemoryStoreError
@@ -10,7 +14,7 @@ from .database import writing
 
 VERSION_TABLE = "rolegen_schema"
 """not Alembic's usual name: a server database may serve other programs that use Alembic too"""
-REVISIONS: tuple[str, ...] = ("0001", "0002", "0003")
+REVISIONS: tuple[str, ...] = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 """all revisions in order; kept here so that opening a current database does not import Alembic (0.3 s)"""
 _UPGRADE_LOCK = 0x726F6C65
 """key of the PostgreSQL advisory lock that lets one process migrate at a time"""
@@ -42,12 +46,26 @@ def ensure_schema(engine: Engine, *, upgrade: bool, where: str) -> None:
             where=where,
             fix="run `rolegen memory upgrade`",
         )
-    with writing(engine).begin() as connection:
+    with writing(engine).connect() as connection, _cascades_off(connection), connection.begin():
         if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _UPGRADE_LOCK})
         # Another process may have migrated while this one waited for the lock.
         if _known(current_revision(connection), where) != REVISIONS[-1]:
             _migrate(connection)
+
+
+@contextmanager
+def _cascades_off(connection: Connection) -> Iterator[None]:
+    """A migration that rebuilds a SQLite table drops the old one, which would take all rows below it along."""
+    driver = connection.connection.driver_connection
+    if connection.dialect.name != "sqlite" or not isinstance(driver, sqlite3.Connection):
+        yield
+        return
+    driver.execute("PRAGMA foreign_keys = OFF")  # before the transaction: within one it does nothing
+    try:
+        yield
+    finally:
+        driver.execute("PRAGMA foreign_keys = ON")
 
 
 def _known(revision: str | None, where: str) -> str | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from sqlalchemy import bindparam, delete, select
 
@@ -11,7 +12,7 @@ from rolegen_graphs.words import Slate
 
 from . import rows
 from .models import DecisionRow, SlateItemRow, SlateRow
-from .store import Store, slate_item_ids, slates_of
+from .store import Store, columns, slate_item_ids, slates_of
 
 
 class SlateStore(Store):
@@ -66,6 +67,44 @@ class SlateStore(Store):
         with self._read() as connection:
             known = connection.execute(select(SlateRow.decision).where(own, SlateRow.policy == policy)).scalars().all()
             return slate_item_ids(connection, known, policy)
+
+    def shown(self, run: str | None = None) -> Sequence[Any]:
+        """What decisions showed, of one run or all: rows of decision, run, user_id, at, rank, item, propensity, drawn_from."""
+        query = (
+            select(
+                DecisionRow.decision,
+                DecisionRow.run,
+                DecisionRow.user_id,
+                DecisionRow.at,
+                SlateItemRow.rank,
+                SlateItemRow.item,
+                SlateItemRow.propensity,
+                SlateItemRow.drawn_from,
+            )
+            .join(SlateItemRow, SlateItemRow.decision == DecisionRow.decision)
+            .where(SlateItemRow.policy == "rolegen")
+            .order_by(DecisionRow.at, DecisionRow.user_id, DecisionRow.decision, SlateItemRow.seq)
+        )
+        if run is not None:
+            query = query.where(DecisionRow.run == run)
+        with self._read() as connection:
+            return connection.execute(query).all()
+
+    def full_slates(self, run: str, policy: str) -> dict[str, Slate]:
+        """For each decision of ``run`` that has a slate of ``policy``: the slate with all that is known of it."""
+        own = select(DecisionRow.decision).where(DecisionRow.run == run)
+        heads = select(*columns(SlateRow)).where(SlateRow.decision.in_(own), SlateRow.policy == policy)
+        items = (
+            select(*columns(SlateItemRow))
+            .where(SlateItemRow.decision.in_(own), SlateItemRow.policy == policy)
+            .order_by(SlateItemRow.decision, SlateItemRow.seq)
+        )
+        with self._read() as connection:
+            shown: dict[str, list[Any]] = {}
+            for row in connection.execute(items).mappings():
+                shown.setdefault(row["decision"], []).append(row)
+            found = connection.execute(heads).mappings().all()
+        return {row["decision"]: rows.to_slate(row, shown.get(row["decision"], ())) for row in found}
 
     def policies(self, run: str) -> tuple[str, ...]:
         """The policies that have a slate in ``run``, by name."""

@@ -32,7 +32,7 @@ DAY = timedelta(days=1)
 
 
 def all_rows(url: str) -> dict[str, list[tuple[Any, ...]]]:
-    """Every row of every table, but for the wall-clock times of writing."""
+    """Every row of every table, but for the wall-clock times of writing and the note that something was removed."""
     engine = create_engine(url)
     with engine.connect() as connection:
         found = {
@@ -45,6 +45,7 @@ def all_rows(url: str) -> dict[str, list[tuple[Any, ...]]]:
                 ),
             )
             for table in Base.metadata.sorted_tables
+            if table.name != "removals"
         }
     engine.dispose()
     return found

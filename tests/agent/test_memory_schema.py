@@ -7,21 +7,28 @@ import sqlite3
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Constraint, Index, column, create_engine, inspect, make_url, table, text, update
 
+from rolegen_agent.feedback import record_rows
+from rolegen_agent.feedback.recording import row_of
+from rolegen_agent.llm.usage import Spending
 from rolegen_agent.memory import database, open_memory
+from rolegen_agent.memory.columns import dump_json
 from rolegen_agent.memory.models import Base
 from rolegen_agent.memory.schema import REVISIONS, VERSION_TABLE
 from rolegen_errors import InputError, MemoryStoreError, MissingExtraError
-from tests.support.decisions import make_decision
+from rolegen_graphs.words import Attribution, Outcome
+from tests.support.decisions import make_call, make_decision
 
 pytest_plugins = ["tests.support.postgres"]
 
@@ -63,47 +70,103 @@ def test_models_and_migrations_agree(kind: str, request: pytest.FixtureRequest, 
     engine.dispose()
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_decisions_of_an_older_schema_are_read_after_the_upgrade(
-    kind: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
-    """A database as an earlier version left it: without fused labels, choices of paths and worths."""
-    url = f"sqlite:///{tmp_path / 'm.db'}" if kind == "sqlite" else str(request.getfixturevalue("fresh_postgres"))
-    open_memory(url, upgrade=True).close()
-    older = make_decision().model_copy(update={"worth": None})
-    older = older.model_copy(
-        update={
-            "rounds": tuple(
-                one.model_copy(
-                    update={
-                        "choices": (),
-                        "reading": one.reading.model_copy(
-                            update={"labels": tuple(x.model_copy(update={"parts": None}) for x in one.reading.labels)}
-                        ),
-                    }
-                )
-                for one in older.rounds
-            )
+def everything(file: Path) -> dict[str, list[dict[str, Any]]]:
+    """Rows of every table of a memory that holds something of each."""
+    with open_memory(file) as memory:
+        decision = make_decision()
+        memory.record(decision)
+        memory.record_outcome(Outcome(decision=decision.decision, user=decision.user, ordered_at=decision.at))
+        credit = Attribution(decision=decision.decision, path=None, step=None, item=None, credit=1.0, effect=0.2)
+        memory.record_attributions({decision.decision: [credit]})
+        record_rows(memory, [row_of(1, {"decision": "unknown", "user": "9"}, "test")], "test")
+        memory.record_lesson(decision.observation.lessons[0])
+        memory.record_call(make_call(memory.begin("demo", "2", decision.at)))
+        memory.spend("demo", decision.decision, Spending(1, 120, 0.25))
+        memory.record_prompt("reason", "1", "abc", "You read logs.")
+        memory.record_artefact("index", decision.at, "f1", "a/index", {"items": 3})
+    return rows_of(f"sqlite:///{file}")
+
+
+def rows_of(url: str) -> dict[str, list[dict[str, Any]]]:
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        found = {
+            table.name: [dict(row) for row in connection.execute(table.select()).mappings()]
+            for table in Base.metadata.sorted_tables
         }
-    )
-    with open_memory(url) as memory:
-        memory.record(older)
-    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
-    with engine.begin() as connection:
-        connection.execute(text("DROP TABLE path_choices"))
-        connection.execute(text("ALTER TABLE role_labels DROP COLUMN parts"))
-        connection.execute(text("ALTER TABLE decisions DROP COLUMN worth"))
-        connection.execute(update(table(VERSION_TABLE, column("version_num"))).values(version_num="0002"))
     engine.dispose()
+    return found
+
+
+def lay_down(url: str, revision: str, rows: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, set[str]]:
+    """A database as the version with ``revision`` left it, with those of the rows' columns that it had; returns them."""
+    engine = create_engine(url, json_serializer=dump_json)
+    config = Config()
+    config.set_main_option("script_location", "rolegen_agent.memory:migrations")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        seen = inspect(connection)
+        columns = {name: {found["name"] for found in seen.get_columns(name)} for name in seen.get_table_names()}
+        del columns[VERSION_TABLE]
+        for model in Base.metadata.sorted_tables:
+            for row in rows[model.name] if model.name in columns else ():
+                old = {name: value for name, value in row.items() if name in columns[model.name]}
+                connection.execute(model.insert().values(old))
+    engine.dispose()
+    return columns
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("revision", REVISIONS[:-1])
+def test_every_older_schema_is_upgraded_with_all_its_rows(
+    kind: str, revision: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'm.db'}" if kind == "sqlite" else str(request.getfixturevalue("fresh_postgres"))
+    driver = url.replace("postgresql:", "postgresql+psycopg:")
+    rows = everything(tmp_path / "new.db")
+    columns = lay_down(driver, revision, rows)
     if kind == "postgresql":
         with pytest.raises(MemoryStoreError, match="rolegen memory upgrade"):
             open_memory(url)
     with open_memory(url, upgrade=True) as memory:
-        assert memory.get(older.decision) == older
+        after = rows_of(driver)
+        for name, kept in columns.items():
+            was = [{key: value for key, value in row.items() if key in kept} for row in rows[name]]
+            assert [{key: value for key, value in row.items() if key in kept} for row in after[name]] == was, name
+        assert memory.get(make_decision().decision).rounds[0].paths == make_decision().rounds[0].paths
+        assert not {one.check for one in memory.verify()} & {"words", "orphans", "positions"}
         newer = make_decision(seed=1, run="later")
         memory.record(newer)
         assert memory.get(newer.decision) == newer
-        assert memory.erase(newer.user)["path_choices"] == sum(len(one.choices) for one in newer.rounds)
+
+
+UPGRADER = """
+import sys
+from rolegen_agent.memory import open_memory
+sys.stdin.readline()
+open_memory(sys.argv[1], upgrade=True).close()
+"""
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_several_processes_upgrade_at_once(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'm.db'}" if kind == "sqlite" else str(request.getfixturevalue("fresh_postgres"))
+    rows = everything(tmp_path / "new.db")
+    lay_down(url.replace("postgresql:", "postgresql+psycopg:"), REVISIONS[0], rows)
+    pipe = subprocess.PIPE
+    made = [
+        subprocess.Popen([sys.executable, "-c", UPGRADER, url], stdin=pipe, stderr=pipe, text=True) for _ in range(3)
+    ]
+    for process in made:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in made:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    with open_memory(url) as memory:
+        assert len(memory.finished("demo")) == 1
 
 
 def test_every_constraint_has_a_name() -> None:

@@ -132,6 +132,14 @@ EFFECT = Effect(path=0, probability_without=0.2, probability_with=0.24, change=0
 SIGNAL = Signal(kind="ungrounded", detail="step 1 of path 0 matched no item", path=0, step=1)
 
 
+OUTCOMES = (
+    (
+        "lapsed buyer: category 'Lighting'",
+        "9.0% of 200 decisions that led with it were ordered from, 6.0% of 400 others; adjusted +2.1 points [-0.4, +4.6]",
+    ),
+)
+
+
 class PlayedBack:
     """An ``Asker`` that returns prepared texts in turn and keeps what it was asked. A dict stands for its JSON."""
 

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import create_engine, inspect, make_url, text
 from sqlalchemy.exc import OperationalError
 
 from rolegen_agent.memory import Memory, open_memory
-from rolegen_agent.memory.models import Base
+from rolegen_agent.memory.schema import VERSION_TABLE
 
+VERSIONS = {VERSION_TABLE, "checkpoint_migrations"}
 SERVER = os.environ.get("ROLEGEN_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
 HOW_TO_START = (
     "start one with `docker run -p 5432:5432 -e POSTGRES_HOST_AUTH_METHOD=trust postgres:16`, or set"
@@ -55,7 +56,9 @@ def memory_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "postgresql":
         engine = create_engine(url)
         with engine.begin() as connection:
-            connection.execute(text(f"TRUNCATE {', '.join(Base.metadata.tables)} CASCADE"))
+            # Whatever an earlier test left, the checkpoints that langgraph keeps in tables of its own included.
+            filled = sorted(set(inspect(connection).get_table_names()) - VERSIONS)
+            connection.execute(text(f"TRUNCATE {', '.join(filled)} CASCADE"))
         engine.dispose()
     return url
 

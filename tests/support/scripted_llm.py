@@ -17,8 +17,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
+
+from rolegen_evals.endpoint import CHAT, Endpoint, Heard, Reply, models
 
 Mode = Literal[
     "good",
@@ -102,27 +103,22 @@ class ScriptedLlm:
         self.models, self.api_key, self.retry_after, self.delay_s = models, api_key, retry_after, delay_s
         self.answers = answers
         self.asked: list[Asked] = []
-        self.most_in_flight = 0
-        self._in_flight = 0
         self._lock = threading.Lock()
-        self.stopping = threading.Event()
-        script = self
+        self._server = Endpoint(self._respond, port=port)
+        self.stopping = self._server.over
+        self.url = self._server.url
 
-        class Handler(_Handler):
-            server_script = script
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
-
-    def __enter__(self) -> ScriptedLlm:
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    def __enter__(self) -> Self:
+        self._server.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.stopping.set()
-        self._server.shutdown()
-        self._server.server_close()
+    def __exit__(self, *error: object) -> None:
+        self._server.__exit__(*error)
+
+    @property
+    def most_in_flight(self) -> int:
+        """The most requests that were under way at a time."""
+        return self._server.most_in_flight
 
     @property
     def chats(self) -> list[Asked]:
@@ -137,93 +133,47 @@ class ScriptedLlm:
                 asked.mode = self.modes[min(turn, len(self.modes) - 1)]
             self.asked.append(asked)
 
-    def enter(self) -> None:
-        with self._lock:
-            self._in_flight += 1
-            self.most_in_flight = max(self.most_in_flight, self._in_flight)
+    def _respond(self, heard: Heard) -> Reply:
+        asked = Asked(heard.method, heard.path, dict(heard.body), keys=list(heard.keys))
+        self.note(asked)
+        if asked.mode == "unauthorised" or (self.api_key is not None and asked.keys != [self.api_key]):
+            return Reply(_error(f"Incorrect API key provided: {', '.join(asked.keys)}", "invalid_api_key"), 401)
+        if heard.method == "POST":
+            return self._chat(asked) if heard.path == CHAT else Reply(_error("not found", "not_found"), 404)
+        if heard.path.rstrip("/") == "/v1/models" and self.models is not None:
+            return Reply(models(*self.models))
+        return Reply(_error("not found", "not_found"), 404) if heard.path.startswith("/v1/") else _PAGE
 
-    def leave(self) -> None:
-        with self._lock:
-            self._in_flight -= 1
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server_script: ScriptedLlm
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Quiet: the log of requests is ``asked``."""
-
-    def do_GET(self) -> None:
-        script = self.server_script
-        asked = Asked("GET", self.path, {}, keys=self._keys())
-        script.note(asked)
-        if self._unauthorised(asked):
-            return
-        if self.path.rstrip("/") == "/v1/models" and script.models is not None:
-            self._send(200, {"object": "list", "data": [_model(name) for name in script.models]})
-        elif self.path.startswith("/v1/"):
-            self._send(404, _error("not found", "not_found"))
-        else:
-            self._send_page(200)
-
-    def do_POST(self) -> None:
-        script = self.server_script
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        asked = Asked("POST", self.path, body, keys=self._keys())
-        script.note(asked)
-        if self._unauthorised(asked):
-            return
-        if self.path != "/v1/chat/completions":
-            self._send(404, _error("not found", "not_found"))
-            return
-        script.enter()
-        try:
-            self._chat(asked)
-        finally:
-            script.leave()
-
-    def _keys(self) -> list[str]:
-        return [value.removeprefix("Bearer ") for value in self.headers.get_all("Authorization", [])]
-
-    def _unauthorised(self, asked: Asked) -> bool:
-        wanted = self.server_script.api_key
-        if asked.mode != "unauthorised" and (wanted is None or asked.keys == [wanted]):
-            return False
-        self._send(401, _error(f"Incorrect API key provided: {', '.join(asked.keys)}", "invalid_api_key"))
-        return True
-
-    def _chat(self, asked: Asked) -> None:
-        script, body = self.server_script, asked.body
-        if script.models is not None and body["model"] not in script.models:
-            self._send(404, _error(f"The model '{body['model']}' does not exist", "model_not_found"))
-            return
+    def _chat(self, asked: Asked) -> Reply:
+        body = asked.body
+        if self.models is not None and body["model"] not in self.models:
+            return Reply(_error(f"The model '{body['model']}' does not exist", "model_not_found"), 404)
         match asked.mode:
             case "rate_limited":
-                headers = {} if script.retry_after is None else {"Retry-After": script.retry_after}
-                self._send(429, _error("rate limit reached", "rate_limit_exceeded"), headers)
+                headers = {} if self.retry_after is None else {"Retry-After": self.retry_after}
+                return Reply(_error("rate limit reached", "rate_limit_exceeded"), 429, headers)
             case "quota":
-                self._send(429, _error("You exceeded your current quota", "insufficient_quota"))
+                return Reply(_error("You exceeded your current quota", "insufficient_quota"), 429)
             case "server_error":
-                self._send(500, _error("the server had an error", "server_error"))
+                return Reply(_error("the server had an error", "server_error"), 500)
             case "bad_request":
-                self._send(400, _error("unsupported value: response_format", "unsupported_value"))
+                return Reply(_error("unsupported value: response_format", "unsupported_value"), 400)
             case "no_protocol":
-                self._send_page(200)
+                return _PAGE
             case "no_choices":
-                self._send(200, {"id": "x", "object": "chat.completion", "model": body["model"], "choices": None})
-            case _:
-                if asked.mode == "slow":
-                    script.stopping.wait(script.delay_s)
-                self._answer(asked)
+                return Reply({"id": "x", "object": "chat.completion", "model": body["model"], "choices": None})
+            case "slow":
+                self.stopping.wait(self.delay_s)
+        return self._answer(asked)
 
-    def _answer(self, asked: Asked) -> None:
+    def _answer(self, asked: Asked) -> Reply:
         mode = asked.mode
         if mode == "bad_then_good":
             mode = "good" if asked.repairing else "malformed"
-        own = self.server_script.answers
         good = (
-            own(asked.body) if own else json.dumps(answer(asked.body, facts=mode != "wrong_facts"), ensure_ascii=False)
+            self.answers(asked.body)
+            if self.answers
+            else json.dumps(answer(asked.body, facts=mode != "wrong_facts"), ensure_ascii=False)
         )
         text = {
             "malformed": good[: len(good) // 2],
@@ -243,64 +193,24 @@ class _Handler(BaseHTTPRequestHandler):
         if asked.body.get("stream"):
             pieces = _stream(head, text, refusal, finish, None if mode == "no_usage" else usage)
             if mode == "dripping":
-                self._drip("".join(pieces), ": keep-alive\n\n", "text/event-stream")
-                return
-            self._send_stream(pieces, cut=mode == "cut")
-            return
+                pieces = self._drip("".join(pieces), ": keep-alive\n\n")
+            stream = {"Content-Type": "text/event-stream"}
+            return Reply((piece.encode() for piece in pieces), headers=stream, cut=mode == "cut")
         message = {"role": "assistant", "content": None if refusal else text, "refusal": refusal}
         choice = {"index": 0, "message": message, "finish_reason": finish, "logprobs": None}
         whole = {**head, "object": "chat.completion", "choices": [choice]}
         if mode == "dripping":
-            self._drip(json.dumps({**whole, "usage": usage}))
-            return
-        self._send(200, whole if mode == "no_usage" else {**whole, "usage": usage}, cut=mode == "cut")
+            return Reply(piece.encode() for piece in self._drip(json.dumps({**whole, "usage": usage})))
+        return Reply(whole if mode == "no_usage" else {**whole, "usage": usage}, cut=mode == "cut")
 
-    def _send(self, status: int, body: object, headers: dict[str, str] | None = None, *, cut: bool = False) -> None:
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self._write(data[: len(data) // 2] if cut else data)
-        self.close_connection = self.close_connection or cut
+    def _drip(self, last: str, drop: str = " ") -> Iterator[str]:
+        end = time.monotonic() + self.delay_s
+        while time.monotonic() < end and not self.stopping.wait(0.05):
+            yield drop
+        yield last
 
-    def _send_page(self, status: int) -> None:
-        data = b"<html><body>It works!</body></html>"
-        self.send_response(status)
-        self.send_header("Content-Type", "text/html")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self._write(data)
 
-    def _drip(self, last: str, drop: str = " ", content_type: str = "application/json") -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        end = time.monotonic() + self.server_script.delay_s
-        while time.monotonic() < end and not self.close_connection and not self.server_script.stopping.wait(0.05):
-            self._write(f"{len(drop):x}\r\n{drop}\r\n".encode())
-        self._write(f"{len(last.encode()):x}\r\n".encode() + last.encode() + b"\r\n0\r\n\r\n")
-
-    def _send_stream(self, pieces: Iterator[str], *, cut: bool) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        for number, piece in enumerate(pieces):
-            if cut and number == 3:
-                self.close_connection = True
-                return
-            data = piece.encode()
-            self._write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
-        self._write(b"0\r\n\r\n")
-
-    def _write(self, data: bytes) -> None:
-        try:
-            self.wfile.write(data)
-        except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True  # the client has given up waiting, as some tests want it to
+_PAGE = Reply(b"<html><body>It works!</body></html>", headers={"Content-Type": "text/html"})
 
 
 def _stream(
@@ -320,10 +230,6 @@ def _stream(
         last = {**head, "object": "chat.completion.chunk", "choices": [], "usage": usage}
         yield f"data: {json.dumps(last)}\n\n"
     yield "data: [DONE]\n\n"
-
-
-def _model(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "tests"}
 
 
 def _error(message: str, code: str) -> dict[str, Any]:
