@@ -13,7 +13,7 @@ import numpy.typing as npt
 import polars as pl
 from scipy import sparse
 
-from .log import Log
+from .log import Scope
 from .options import EvidenceOptions
 from .shrink import Z, gamma_strength, shrunk_lift
 
@@ -22,8 +22,10 @@ _ROWS = 2048
 """items counted at once: bounds the memory of the pair counts on large catalogues"""
 
 
-def copurchase(log: Log, options: EvidenceOptions) -> tuple[pl.DataFrame, pl.DataFrame, int]:
+def copurchase(orders: pl.DataFrame, scope: Scope, options: EvidenceOptions) -> tuple[pl.DataFrame, pl.DataFrame, int]:
     """Directed co-purchase lift of item pairs: complements across categories, siblings within one.
+
+    ``orders`` has one row for each (user, day, item) that was bought.
 
     lift(i→j) = P(j in the basket of i or within ``complement_days`` after | i) / P(j in a random basket's window),
     gamma-shrunk towards 1. The later purchases give it a direction.
@@ -33,12 +35,17 @@ def copurchase(log: Log, options: EvidenceOptions) -> tuple[pl.DataFrame, pl.Dat
         item and falling ``low``; at most ``pairs_per_item`` rows for each item. And the number of baskets left out as
         too large.
     """
-    sizes = log.orders.group_by("basket").agg(size=pl.len())
+    lines = (
+        orders.select("user", "day", "item")
+        .sort("user", "day", "item")
+        .with_columns(basket=pl.struct("user", "day").rle_id())
+    )
+    sizes = lines.group_by("basket").agg(size=pl.len())
     large = sizes.filter(pl.col("size") > options.max_basket)["basket"]
-    lines = log.orders.filter(~pl.col("basket").is_in(large.implode()))
+    lines = lines.filter(~pl.col("basket").is_in(large.implode()))
     if lines.is_empty():
         return _empty(), _empty(), large.len()
-    shape = (int(log.orders["basket"].max()) + 1, log.items.height)  # type: ignore[arg-type]
+    shape = (int(lines["basket"].max()) + 1, scope.items.height)  # type: ignore[arg-type]
     first = _matrix(lines["basket"].to_numpy(), lines["item"].to_numpy(), shape)
     window = _matrix(*_within_window(lines, options.complement_days), shape)
     total = float(lines["basket"].n_unique())
@@ -46,7 +53,7 @@ def copurchase(log: Log, options: EvidenceOptions) -> tuple[pl.DataFrame, pl.Dat
 
     squared = cross = 0.0
     found: list[tuple[Ints, Ints, Ints, npt.NDArray[np.float64]]] = []
-    category = log.item_category
+    category = scope.item_category
     for start in range(0, shape[1], _ROWS):
         block = sparse.coo_matrix(first[:, start : start + _ROWS].T @ window)
         i, j, count = block.row.astype(np.int64) + start, block.col.astype(np.int64), block.data.astype(np.float64)
@@ -64,13 +71,19 @@ def copurchase(log: Log, options: EvidenceOptions) -> tuple[pl.DataFrame, pl.Dat
     expected = np.concatenate([part[3] for part in found])
     across = category[i] != category[j]
     complements, siblings = (
-        _strongest(log, options, strength, i[rows], j[rows], n[rows], expected[rows]) for rows in (across, ~across)
+        _strongest(scope, options, strength, i[rows], j[rows], n[rows], expected[rows]) for rows in (across, ~across)
     )
     return complements, siblings, large.len()
 
 
 def _strongest(
-    log: Log, options: EvidenceOptions, strength: float, i: Ints, j: Ints, n: Ints, expected: npt.NDArray[np.float64]
+    scope: Scope,
+    options: EvidenceOptions,
+    strength: float,
+    i: Ints,
+    j: Ints,
+    n: Ints,
+    expected: npt.NDArray[np.float64],
 ) -> pl.DataFrame:
     # A cheap stand-in for the lower end (square-root scale) leaves few pairs for the exact quantiles.
     rough = (np.sqrt(n + strength) - Z / 2) ** 2 / (expected + strength)
@@ -83,7 +96,7 @@ def _strongest(
     )
     i, j, n, expected = i[keep], j[keep], n[keep], expected[keep]
     lift, low, high = shrunk_lift(n.astype(np.float64), expected, strength)
-    ids = log.items["item"]
+    ids = scope.items["item"]
     table = (
         pl.DataFrame(
             {

@@ -12,30 +12,32 @@ where m(x), the expected outcome of a moment whatever is shown, has the mean of 
 Right where the propensities are right, whatever is hidden; where they are not logged they are modelled from what the log
 shows, and then right if nothing else steered what was shown. Without exposures w = 1, and the figure is an association.
 
-Errors are clustered by user. Effects of one state and outcome count from their median, since most items move nothing there, and are
-shrunk to it by empirical Bayes (normal). The interval keeps the width of the estimate before shrinkage, which is the safe side.
+Errors are clustered by user (delete-one jackknife). Effects of one state and outcome count from their median,
+since most items move nothing there, and are shrunk to it by empirical Bayes (normal). The interval holds the error of that median too, and keeps the
+width of the estimate before shrinkage, which is the safe side.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
 import numpy as np
 import polars as pl
+from scipy import special
 
-from .followed import moved_to, ordered_within, own_outcomes
-from .log import Log
+from .followed import follow_ups, moved_to, ordered_within, own_outcomes
+from .log import Log, Scope
 from .options import EvidenceOptions
 from .shrink import Z
 from .states import HERE, STATES
-from .units import SMOOTHING, Floats, Ints, read_units
+from .units import FOLDS, SMOOTHING, Floats, Ints, Units, unit_rows, units_until
 
 OUTCOMES = ("order", "entry", "cheaper", "itself")
 """within the horizon: a net order; something else of the category engaged with of the user's own accord, at a later visit; a cheaper
 item of the category ordered; the item itself ordered. ``move:CATEGORY`` is the fifth kind: the next other category engaged with"""
 MOVE = "move:"
-FOLDS = 5
 RIDGE = 1.0
 """of the outcome regression, per unit on standardised covariates"""
 _COLUMNS = (
@@ -58,29 +60,56 @@ MOST_MOVES = 40
 
 
 def effects(log: Log, options: EvidenceOptions) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Effects of all items in all states.
+    """Effects of all items in all states, see ``effect_table``."""
+    return effect_table(effect_rows(log, options), log, options)
+
+
+def effect_rows(log: Log, options: EvidenceOptions) -> dict[str, pl.DataFrame]:
+    """``units``: all units (see ``unit_rows``) and what followed each; ``met``: see ``follow_ups``. User by user, whatever the as-of time."""
+    frame, horizon = unit_rows(log, options), timedelta(days=options.horizon_days)
+    found = frame.with_columns(ordered=pl.Series(ordered_within(frame, log, horizon) > 0, dtype=pl.Boolean))
+    if not log.has_exposures:
+        return {"units": found.drop("unit", "row", "last_row", "place")}
+    own, met = follow_ups(frame, log, horizon)
+    looks = log.engaged.select("user", "place", "item").unique().with_columns(looked=pl.lit(True))
+    looked = frame.join(looks, on=["user", "place", "item"], how="left", maintain_order="left")["looked"]
+    goes = pl.Series(moved_to(frame, log, horizon), dtype=pl.Int64)
+    found = pl.concat([found, own], how="horizontal").with_columns(
+        looked=looked.fill_null(False), goes=pl.when(goes >= 0).then(goes).cast(pl.UInt32)
+    )
+    return {"units": found.drop("unit", "row", "last_row", "place"), "met": met}
+
+
+def effect_table(
+    rows: Mapping[str, pl.DataFrame], scope: Scope, options: EvidenceOptions
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Effects of all items in all states, of the units whose horizon is over.
+
+    Args:
+        rows: what ``effect_rows`` gave.
 
     Returns:
         A table with the columns item, state, outcome, value, low, high, support, neutral (0), kind, base (the expected outcome of
         the state), looked (share of exposures that were looked at), raw and error (before shrinkage), by item, outcome and state;
         and counts of what was left out.
     """
-    units = read_units(log, options)
+    units = units_until(rows["units"], scope, options)
     if units is None:
         return empty_effects(), {}
-    frame, group, horizon = units.frame, units.group, timedelta(days=options.horizon_days)
+    frame, group = units.frame, units.group
     cells = _Cells.of(frame, units.weight)
-    ordered = ordered_within(frame, log, horizon)
+    ordered = frame["ordered"].to_numpy().astype(np.float64)
     tables = [cells.table("order", ordered - _expected(frame, ordered, group), ordered, options)]
     if units.kind == "dr":
-        for name, (happened, expected) in own_outcomes(frame, group, log, horizon).items():
+        own = own_outcomes(units, rows["met"], scope, timedelta(days=options.horizon_days))
+        for name, (happened, expected) in own.items():
             tables.append(cells.table(name, happened - expected, happened, options))
-        tables += _moves(frame, group, cells, log, options)
-    looked = cells.looked(frame, log) if units.kind == "dr" else cells.looked(frame, None)
+        tables += _moves(units, cells, scope, options)
+    looked = cells.looked(frame)
     table = (
         pl.concat(tables)
         .join(looked, on=["code", "state"])
-        .join(log.items.select(code=pl.col("code").cast(pl.Int64), id="item"), on="code")
+        .join(scope.items.select(code=pl.col("code").cast(pl.Int64), id="item"), on="code")
         .select(
             item="id",
             state=pl.col("state").replace_strict(dict(enumerate(STATES)), return_dtype=pl.String),
@@ -110,7 +139,7 @@ def _expected(frame: pl.DataFrame, outcome: Floats, group: Ints) -> Floats:
     )
     x = (x - x.mean(axis=0)) / (x.std(axis=0) + 1e-9)
     x = np.column_stack([x, x**2])
-    fold = frame["user"].to_numpy().astype(np.int64) * 2_654_435_761 % 2**32 // 16 % FOLDS
+    fold = frame["fold"].to_numpy()
     found, groups, everyone = np.zeros(len(outcome)), int(group.max()) + 1, float(outcome.mean())
     for held in range(FOLDS):
         fit, use = fold != held, fold == held
@@ -161,16 +190,24 @@ class _Cells:
             np.bincount(pair_cell, minlength=len(key)),
         )
 
-    def looked(self, frame: pl.DataFrame, log: Log | None) -> pl.DataFrame:
-        """Share of the units of each cell that were looked at in the same visit; 1 without a log: the units are looks themselves."""
+    def looked(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Share of the units of each cell that were looked at in the same visit; 1 where the units are looks themselves."""
         share = np.ones(len(self.code))
-        if log is not None:
-            views = log.engaged.select("user", "place", "item").unique().with_columns(hit=pl.lit(1.0))
-            hit = frame.join(views, on=["user", "place", "item"], how="left", maintain_order="left")["hit"].fill_null(
-                0.0
-            )
-            share = np.bincount(self.cell, hit.to_numpy(), len(self.code)) / np.bincount(self.cell)
+        if "looked" in frame.columns:
+            hit = frame["looked"].to_numpy().astype(np.float64)
+            share = np.bincount(self.cell, hit, len(self.code)) / np.bincount(self.cell)
         return pl.DataFrame({"code": self.code, "state": self.state, "looked": share})
+
+    def mean(self, residual: Floats) -> tuple[Floats, Floats]:
+        """Weighted mean of ``residual`` (N,) by cell, and its standard error: jackknife over users, each left out in turn."""
+        size, weight = len(self.code), self.weight
+        total = np.bincount(self.cell, weight, size)
+        found = np.bincount(self.cell, weight * residual, size) / total
+        influence = np.bincount(self.pair, weight * (residual - found[self.cell]), len(self.pair_cell))
+        # A user of great weight pulls the mean along, so that their own deviation from it looks small.
+        share = np.bincount(self.pair, weight, len(self.pair_cell)) / total[self.pair_cell]
+        left_out = influence / np.maximum(1 - share, 1e-9)
+        return found, np.sqrt(np.bincount(self.pair_cell, left_out**2, size)) / total
 
     def table(self, outcome: str, residual: Floats, happened: Floats, options: EvidenceOptions) -> pl.DataFrame:
         """Shrunk effects of all cells with enough units.
@@ -180,9 +217,7 @@ class _Cells:
         """
         size, weight = len(self.code), self.weight
         count, total = np.bincount(self.cell, minlength=size), np.bincount(self.cell, weight, size)
-        raw = np.bincount(self.cell, weight * residual, size) / total
-        influence = np.bincount(self.pair, weight * (residual - raw[self.cell]), len(self.pair_cell))
-        error = np.sqrt(np.bincount(self.pair_cell, influence**2, size)) / total
+        raw, error = self.mean(residual)
         base = np.bincount(self.cell, weight * (happened - residual), size) / total
         # A cell in which nothing happened has no spread of its own: its error cannot be below that of a rare event.
         floor = np.sqrt(np.maximum(base * (1 - base), 1e-4) / np.maximum(self.users, 1))
@@ -194,6 +229,7 @@ class _Cells:
             if rows.any():
                 raw[rows] -= _weighted_median(raw[rows], 1 / error[rows])
                 value[rows] = shrink_normal(raw[rows], error[rows])
+                error[rows] = centred_error(value[rows], error[rows])
         return pl.DataFrame(
             {
                 "code": self.code,
@@ -216,6 +252,21 @@ def _weighted_median(values: Floats, weight: Floats) -> float:
     return float(values[order][place])
 
 
+def centred_error(value: Floats, error: Floats) -> Floats:
+    """Standard errors of effects that count from their weighted median, whose own error they share.
+
+    With z = value / error, weights w = 1 / error and densities f = phi(z) / error at the median, the median of fixed effects has the variance
+    V = sum w² P(z) (1 - P(z)) / (sum w f)², and with estimate i the covariance error_i² w_i f_i / sum w f (Bahadur's linear form of
+    a quantile); the variance of the difference is error² + V - 2 covariance.
+    """
+    below, density, weight = special.ndtr(value / error), np.exp(-0.5 * (value / error) ** 2) / error, 1 / error
+    density /= np.sqrt(2 * np.pi)
+    slope = float((weight * density).sum())
+    variance = float((weight**2 * below * (1 - below)).sum()) / slope**2
+    found: Floats = np.sqrt(np.maximum(error**2 + variance - 2 * error**2 * weight * density / slope, 0.0))
+    return found
+
+
 def shrink_normal(raw: Floats, error: Floats) -> Floats:
     """Posterior mean of effects that are none on average and differ by as much as the data says.
 
@@ -230,17 +281,18 @@ def shrink_normal(raw: Floats, error: Floats) -> Floats:
     return found
 
 
-def _moves(frame: pl.DataFrame, group: Ints, cells: _Cells, log: Log, options: EvidenceOptions) -> list[pl.DataFrame]:
+def _moves(units: Units, cells: _Cells, scope: Scope, options: EvidenceOptions) -> list[pl.DataFrame]:
     """Effects on where a need goes next, for items of the need's own category."""
-    moved = moved_to(frame, log, timedelta(days=options.horizon_days))
+    frame, group = units.frame, units.group
+    moved = frame["goes"].cast(pl.Int64).fill_null(-1).to_numpy()
     here = np.isin(frame["state"].to_numpy(), HERE)
-    into = np.bincount(moved[here & (moved >= 0)], minlength=len(log.categories))
+    into = np.bincount(moved[here & (moved >= 0)], minlength=len(scope.categories))
     chosen = np.argsort(-into, kind="stable")[:MOST_MOVES]
     count, tables = np.bincount(group), []
     for category in chosen[into[chosen] >= options.min_support].tolist():
         went = (moved == category).astype(np.float64)
         usual = (np.bincount(group, went) / count)[group]
-        table = cells.table(f"{MOVE}{log.categories[category]}", went - usual, went, options)
+        table = cells.table(f"{MOVE}{scope.categories[category]}", went - usual, went, options)
         tables.append(table.filter(pl.col("state").is_in(HERE)))
     return tables
 

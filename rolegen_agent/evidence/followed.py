@@ -1,4 +1,8 @@
-"""What followed a unit within the horizon: orders, entries, moves; and what was to be expected of an item whatever was shown."""
+"""What followed a unit within the horizon: orders, entries, moves; and what was to be expected of an item whatever was shown.
+
+What followed is read user by user, whatever the as-of time (``follow_ups``); what was to be expected comes from all units whose
+horizon is over (``own_outcomes``).
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from .log import Log
+from .log import Log, Scope
+from .units import Units, situation
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
 def ordered_within(frame: pl.DataFrame, log: Log, horizon: timedelta) -> Floats:
-    """(N,) whether anything was ordered, and kept, within the horizon."""
+    """(N,) whether anything was ordered, and kept, within the horizon; ``frame``: units in the order of ``unit``."""
     orders = log.engaged.filter(pl.col("kind") == "order").sort("row").select("user", "row", then="time")
     found = frame.sort("last_row").join_asof(
         orders,
@@ -52,16 +57,16 @@ def moved_to(frame: pl.DataFrame, log: Log, horizon: timedelta) -> Ints:
     return found.sort("unit").select(goes).to_series().to_numpy()
 
 
-def own_outcomes(frame: pl.DataFrame, group: Ints, log: Log, horizon: timedelta) -> dict[str, tuple[Floats, Floats]]:
-    """``entry``, ``cheaper`` and ``itself`` of each unit's item: what happened (N,), and what was to be expected whatever is shown.
+def follow_ups(frame: pl.DataFrame, log: Log, horizon: timedelta) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What each unit was followed by within the horizon.
 
-    The reference of item i in a group is the share of *all* its units, whatever they were shown, that were followed by the
-    outcome of i: so every unit is asked about every item of a category that it went on with.
+    Returns:
+        By unit: itself (its item was ordered), entry (something else of its category was engaged with of the user's own accord, at a later
+        visit), cheapest (paid for the cheapest order in its category, null for none). And all that followed, whatever was shown: user, time, need and
+        stage of the unit, with either ``bought`` (an item), or ``entered`` (a category), ``alone`` (the only item met there, else null), or ``paid_in`` (a
+        category) and ``paid`` (for its cheapest order).
     """
-    size, groups = frame.height, int(group.max()) + 1
-    inside = np.bincount(group, minlength=groups).astype(np.float64)
-    item, price = frame["item"].to_numpy().astype(np.int64), frame["price"].fill_null(0.0).to_numpy()
-    units = frame.select("unit", "user", "row", "place", "time").with_columns(group=pl.Series(group))
+    units = frame.select("unit", "user", "row", "place", "time", "need", "stage")
     after = (
         units.join(
             log.engaged.select(
@@ -70,58 +75,76 @@ def own_outcomes(frame: pl.DataFrame, group: Ints, log: Log, horizon: timedelta)
             on="user",
         )
         .filter(pl.col("later") > pl.col("row"), pl.col("then") <= pl.col("time") + horizon)
-        .select(
-            "unit", "group", "item", "category", "kind", "paid", later=(pl.col("at") != pl.col("place")) & pl.col("own")
-        )
+        .select("unit", "item", "category", "kind", "paid", later=(pl.col("at") != pl.col("place")) & pl.col("own"))
     )
-    items = log.items.select(item="code", category="category_code", list_price="price")
     ordered = after.filter(pl.col("kind") == "order")
-
-    bought = ordered.select("unit", "group", "item").unique()
+    bought = ordered.select("unit", bought="item").unique()
     entered = (
         after.filter("later")
-        .group_by("unit", "group", "category")
+        .group_by("unit", entered="category")
         .agg(only=pl.col("item").first(), items=pl.col("item").n_unique())
+        .select("unit", "entered", alone=pl.when(pl.col("items") == 1).then("only"))
     )
-    cheapest = ordered.group_by("unit", "group", "category").agg(paid=pl.col("paid").min())
-
-    # Units of a group that went on with the item's category, without those that only met the item itself there.
-    alone = entered.filter(pl.col("items") == 1).select("unit", "group", item="only")
-    asked = pl.DataFrame({"unit": np.arange(size), "group": group, "item": item, "price": price}).join(
-        items.cast({"item": pl.Int64, "category": pl.Int64}).select("item", "category"),
-        on="item",
-        how="left",
-        maintain_order="left",
+    cheapest = ordered.group_by("unit", paid_in="category").agg(paid=pl.col("paid").min())
+    own = (
+        frame.select("unit", bought="item", entered="category")
+        .join(bought.with_columns(itself=pl.lit(True)), on=["unit", "bought"], how="left", maintain_order="left")
+        .join(entered.with_columns(found=pl.lit(True)), on=["unit", "entered"], how="left", maintain_order="left")
+        .join(
+            cheapest.rename({"paid_in": "entered", "paid": "cheapest"}),
+            on=["unit", "entered"],
+            how="left",
+            maintain_order="left",
+        )
+        .select(
+            itself=pl.col("itself").fill_null(False),
+            entry=pl.col("found").fill_null(False) & (pl.col("alone") != pl.col("bought")).fill_null(True),
+            cheapest="cheapest",
+        )
     )
+    whose = units.select("unit", "user", "time", "need", "stage")
+    met = pl.concat([bought, entered, cheapest], how="diagonal").join(whose, on="unit").drop("unit")
+    return own, met.select("user", "time", "need", "stage", "bought", "entered", "alone", "paid_in", "paid")
 
-    def share(pairs: pl.DataFrame, by: str) -> Floats:
-        counted = pairs.group_by("group", pl.col(by).cast(pl.Int64)).agg(n=pl.len())
+
+def own_outcomes(units: Units, met: pl.DataFrame, scope: Scope, horizon: timedelta) -> dict[str, tuple[Floats, Floats]]:
+    """``entry``, ``cheaper`` and ``itself`` of each unit's item: what happened (N,), and what was to be expected whatever is shown.
+
+    The reference of item i in a group is the share of *all* its units, whatever they were shown, that were followed by the
+    outcome of i: so every unit is asked about every item of a category that it went on with. ``units`` and ``met`` hold what ``follow_ups`` gave.
+    """
+    frame, group = units.frame, units.group
+    inside = np.bincount(group).astype(np.float64)
+    met = met.filter(pl.col("time") <= scope.at - horizon)
+    known = np.unique(situation(frame))
+    met = met.select(
+        "bought", "entered", "alone", "paid_in", "paid", group=pl.Series(np.searchsorted(known, situation(met)))
+    )
+    asked = frame.select("item", "category", "price", group=pl.Series(group))
+
+    def share(what: str, by: str) -> Floats:
+        counted = met.filter(pl.col(what).is_not_null()).group_by("group", pl.col(what).alias(by)).agg(n=pl.len())
         found = asked.join(counted, on=["group", by], how="left", maintain_order="left")
         return found["n"].fill_null(0).to_numpy() / inside[group]
 
-    def mine(pairs: pl.DataFrame, by: str) -> Floats:
-        known = pairs.select(pl.col("unit").cast(pl.Int64), pl.col(by).cast(pl.Int64), hit=pl.lit(1.0))
-        return asked.join(known, on=["unit", by], how="left", maintain_order="left")["hit"].fill_null(0.0).to_numpy()
-
-    found = {
-        "itself": (mine(bought, "item"), share(bought, "item")),
-        "entry": (
-            mine(entered, "category") - mine(alone, "item"),
-            share(entered, "category") - share(alone, "item"),
-        ),
-    }
-    low = cheapest.select(pl.col("unit").cast(pl.Int64), pl.col("category").cast(pl.Int64), "group", "paid")
-    joined = asked.join(low.drop("group"), on=["unit", "category"], how="left", maintain_order="left")
-    happened = (joined["paid"] < joined["price"]).fill_null(False).to_numpy().astype(np.float64)
-    expected = np.zeros(size)
+    price, size = asked["price"].fill_null(0.0).to_numpy(), frame.height
+    paid_in = met.filter(pl.col("paid").is_not_null()).select("group", "paid", category="paid_in")
     prices = {
         key: np.sort(part["paid"].to_numpy())
-        for key, part in low.partition_by(["group", "category"], as_dict=True).items()
+        for key, part in paid_in.partition_by(["group", "category"], as_dict=True).items()
     }
+    expected = np.zeros(size)
     for key, rows in asked.with_row_index("at").partition_by(["group", "category"], as_dict=True).items():
         paid = prices.get(key)
         if paid is not None:
             at = rows["at"].to_numpy()
-            expected[at] = np.searchsorted(paid, rows["price"].to_numpy()) / inside[key[0]]
-    found["cheaper"] = (happened, expected)
-    return found
+            expected[at] = np.searchsorted(paid, price[at]) / inside[key[0]]
+    cheaper = (frame["cheapest"].cast(pl.Float64) < frame["price"].fill_null(0.0)).fill_null(False)
+    return {
+        "itself": (frame["itself"].to_numpy().astype(np.float64), share("bought", "item")),
+        "entry": (
+            frame["entry"].to_numpy().astype(np.float64),
+            share("entered", "category") - share("alone", "item"),
+        ),
+        "cheaper": (cheaper.to_numpy().astype(np.float64), expected),
+    }

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import polars as pl
 
-from .log import Log
+from .log import Log, Scope
 from .options import EvidenceOptions
 from .rates import lift_table
 from .shrink import Z, gamma_strength
@@ -30,32 +30,33 @@ def entries(log: Log, options: EvidenceOptions) -> pl.DataFrame:
     )
 
 
-def trigger(log: Log, states: pl.DataFrame, options: EvidenceOptions) -> pl.DataFrame:
-    """P(category engaged again within the horizon | the item entered it), over the same for its category.
-
-    ``states`` is what ``entries`` gave. Compared are only entries from the inactive state; those too recent for their horizon to be over are left out.
-    """
-    horizon = timedelta(days=options.horizon_days)
-    matured = states.filter(pl.col("entering") & (pl.col("time") <= log.at - horizon))
-    hit = (pl.col("next_time") - pl.col("time") <= horizon).fill_null(False)
-    trials = (
+def trigger_rows(log: Log, states: pl.DataFrame, options: EvidenceOptions) -> pl.DataFrame:
+    """Entries of each user: user, item, time, hit (the category engaged again within the horizon). ``states`` is what ``entries`` gave."""
+    hit = (pl.col("next_time") - pl.col("time") <= timedelta(days=options.horizon_days)).fill_null(False)
+    entering = states.filter("entering").select("user", "visit", "category", "time", hit=hit)
+    return (
         log.engaged.select("visit", "category", "item")
         .unique()
-        .join(matured.select("visit", "category", hit=hit), on=["visit", "category"], how="inner")
+        .join(entering, on=["visit", "category"], how="inner")
+        .select("user", "item", "time", "hit")
     )
-    return lift_table(trials, log, floor=options.min_support, base="category")
 
 
-def bridge(log: Log, states: pl.DataFrame, options: EvidenceOptions) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """How much more an item leads into another category than that category leads back.
+def trigger(rows: pl.DataFrame, scope: Scope, options: EvidenceOptions) -> pl.DataFrame:
+    """P(category engaged again within the horizon | the item entered it), over the same for its category.
 
-    ``states`` is what ``entries`` gave. Counted are moves from one visit to the user's next within the horizon, into a category that was not active. With
-    lift(a→b) = count / expected count (gamma-shrunk), the value is lift(item→b) / lift(b→a), a being the item's
-    category; the item's lift is shrunk towards lift(a→b). The interval is normal on the log scale.
+    Compared are only entries from the inactive state; those too recent for their horizon to be over are left out.
+    """
+    over = rows.filter(pl.col("time") <= scope.at - timedelta(days=options.horizon_days))
+    return lift_table(over, scope, floor=options.min_support, base="category")
+
+
+def bridge_rows(log: Log, states: pl.DataFrame, options: EvidenceOptions) -> dict[str, pl.DataFrame]:
+    """Moves of each user, from one visit to the next within the horizon, as counts ``n``.
 
     Returns:
-        The table by item (with ``other``, the category led to, and ``lift``) and the one by category pair
-        (``category``, ``other``).
+        ``left``: user, category, item (null: the category as a whole; both null: all visits), n: visits that another one followed.
+        ``moved``: user, category and item likewise, other, n: those of them whose next visit entered ``other``.
     """
     horizon = timedelta(days=options.horizon_days)
     visits = (
@@ -69,18 +70,48 @@ def bridge(log: Log, states: pl.DataFrame, options: EvidenceOptions) -> tuple[pl
     )
     entered = states.filter("entering").select(next_visit="visit", other="category")
     moves = visits.join(entered, on="next_visit", how="inner").select("visit", "other")
-    total = visits.height
-    if total == 0 or moves.is_empty():
-        return empty_bridge(), empty_pairs()
-    into = moves.group_by("other").agg(arrivals=pl.len())
+    engaged = log.engaged.select("user", "visit", "item", "category").join(
+        visits.select("visit"), on="visit", how="semi"
+    )
+    levels = [
+        engaged.select("user", "visit", category=pl.lit(None, pl.UInt32), item=pl.lit(None, pl.UInt32)).unique(),
+        engaged.select("user", "visit", "category", item=pl.lit(None, pl.UInt32)).unique(),
+        engaged.select("user", "visit", "category", "item").unique(),
+    ]
+    left, moved = [], []
+    for level in levels:
+        left.append(level.group_by("user", "category", "item").agg(n=pl.len()))
+        moved.append(
+            level.join(moves, on="visit", how="inner")
+            .filter(pl.col("category").is_null() | (pl.col("category") != pl.col("other")))
+            .group_by("user", "category", "item", "other")
+            .agg(n=pl.len())
+        )
+    return {"left": pl.concat(left), "moved": pl.concat(moved)}
 
-    touched = log.engaged.select("visit", "category").unique().join(visits.select("visit"), on="visit", how="semi")
-    out = touched.group_by("category").agg(departures=pl.len())
+
+def bridge(
+    left: pl.DataFrame, moved: pl.DataFrame, scope: Scope, options: EvidenceOptions
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """How much more an item leads into another category than that category leads back.
+
+    ``left`` and ``moved`` are what ``bridge_rows`` gave. Counted are moves from one visit to the user's next within the horizon, into a category that was not active. With
+    lift(a→b) = count / expected count (gamma-shrunk), the value is lift(item→b) / lift(b→a), a being the item's
+    category; the item's lift is shrunk towards lift(a→b). The interval is normal on the log scale.
+
+    Returns:
+        The table by item (with ``other``, the category led to, and ``lift``) and the one by category pair
+        (``category``, ``other``).
+    """
+    left = left.group_by("category", "item").agg(pl.col("n").sum())
+    moved = moved.group_by("category", "item", "other").agg(pl.col("n").sum())
+    whole, of_item = pl.col("category").is_null(), pl.col("item").is_not_null()
+    total = int(left.filter(whole)["n"].sum())
+    into = moved.filter(whole).select("other", arrivals=pl.col("n").cast(pl.Float64))
+    out = left.filter(~whole & ~of_item).select("category", departures=pl.col("n").cast(pl.Float64))
     pairs = (
-        touched.join(moves, on="visit", how="inner")
-        .filter(pl.col("category") != pl.col("other"))
-        .group_by("category", "other")
-        .agg(count=pl.len().cast(pl.Float64))
+        moved.filter(~whole & ~of_item)
+        .select("category", "other", count=pl.col("n").cast(pl.Float64))
         .join(out, on="category")
         .join(into, on="other")
         .with_columns(expected=pl.col("departures") * pl.col("arrivals") / total)
@@ -97,20 +128,15 @@ def bridge(log: Log, states: pl.DataFrame, options: EvidenceOptions) -> tuple[pl
     pairs = pairs.join(back, on=["category", "other"], how="left").with_columns(
         pl.col("count_back").fill_null(0.0), pl.col("lift_back").fill_null(1.0)
     )
-    names = pl.DataFrame({"code": range(len(log.categories)), "name": log.categories})
+    names = pl.DataFrame({"code": range(len(scope.categories)), "name": scope.categories})
     names = names.with_columns(pl.col("code").cast(pl.UInt32))
     by_pair = _asymmetry(pairs, pl.col("count") + strength, pl.col("count_back") + strength)
 
-    item_out = (
-        log.engaged.select("visit", "item", "category").unique().join(visits.select("visit"), on="visit", how="semi")
-    )
     item_pairs = (
-        item_out.join(moves, on="visit", how="inner")
-        .filter(pl.col("category") != pl.col("other"))
-        .group_by("item", "category", "other")
-        .agg(count_item=pl.len().cast(pl.Float64))
+        moved.filter(of_item)
+        .select("item", "category", "other", count_item=pl.col("n").cast(pl.Float64))
         .filter(pl.col("count_item") >= options.min_pair_support)
-        .join(item_out.group_by("item").agg(departures_item=pl.len()), on="item")
+        .join(left.filter(of_item).select("item", departures_item=pl.col("n").cast(pl.Float64)), on="item")
         .join(pairs, on=["category", "other"])
         .with_columns(expected_item=pl.col("departures_item") * pl.col("arrivals") / total)
         .with_columns(prior=strength * pl.col("lift"))
@@ -119,7 +145,7 @@ def bridge(log: Log, states: pl.DataFrame, options: EvidenceOptions) -> tuple[pl
     by_item = (
         _asymmetry(item_pairs, pl.col("count_item") + pl.col("prior"), pl.col("count_back") + strength)
         .with_columns(support=pl.col("count_item").cast(pl.Int64))
-        .join(log.items.select(item="code", id="item"), on="item")
+        .join(scope.items.select(item="code", id="item"), on="item")
         .join(names.rename({"code": "other", "name": "to"}), on="other")
         .select("value", "low", "high", "support", "neutral", "lift", item="id", other="to")
         .sort(["item", "low", "other"], descending=[False, True, False])

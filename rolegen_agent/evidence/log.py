@@ -16,7 +16,25 @@ ITEM_COLUMNS = ("item", "title", "category", "price")
 
 
 @dataclass(frozen=True)
-class Log:
+class Scope:
+    """What the statistics need to know beside the rows of the users."""
+
+    items: pl.DataFrame
+    """the catalogue in code order: item, title, category, price, code, category_code"""
+    categories: tuple[str, ...]
+    at: datetime
+    has_views: bool
+    """the log tells what was looked at or put into a cart"""
+    has_exposures: bool
+    """the log tells what was shown"""
+
+    @property
+    def item_category(self) -> npt.NDArray[np.int64]:
+        return self.items["category_code"].to_numpy().astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Log(Scope):
     """``engaged`` holds view, cart and order rows: user, item, category (codes), time, visit, place, day, kind, price, row, own (not shown before in the same place).
 
     A *visit* is all that one user did at one moment (the lines of one invoice), a *place* is a session, or a day where
@@ -27,16 +45,10 @@ class Log:
     exposed: pl.DataFrame
     """what was shown: user, item, category, time, place, price, propensity (null where it was not logged), row"""
     orders: pl.DataFrame
-    items: pl.DataFrame
-    """the catalogue in code order: item, title, category, price, code, category_code"""
-    categories: tuple[str, ...]
-    at: datetime
-    has_views: bool
-    counts: dict[str, int]
-
-    @property
-    def item_category(self) -> npt.NDArray[np.int64]:
-        return self.items["category_code"].to_numpy().astype(np.int64)
+    users: pl.Series
+    """ids in code order"""
+    refunded: pl.DataFrame
+    """user and item (codes) of the orders that do not count"""
 
 
 def require_columns(frame: pl.DataFrame, needed: tuple[str, ...], what: str) -> None:
@@ -59,26 +71,32 @@ def require_zone(at: datetime) -> datetime:
     return at
 
 
-def read_log(events: pl.DataFrame, items: pl.DataFrame, *, at: datetime) -> Log:
-    """Select, encode and net the events before ``at``. Events of items outside the catalogue are left out, counted."""
-    require_columns(events, EVENT_COLUMNS, "events")
+def read_catalogue(items: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """The catalogue in code order, with codes, and the names of the categories in theirs."""
     require_columns(items, ITEM_COLUMNS, "items")
-    require_zone(at)
     catalogue = items.select(ITEM_COLUMNS).sort("item").with_row_index("code")
     categories = catalogue["category"].unique().sort()
     codes = pl.DataFrame({"category": categories}).with_row_index("category_code")
-    catalogue = catalogue.join(codes, on="category", how="left", maintain_order="left")
+    return catalogue.join(codes, on="category", how="left", maintain_order="left"), tuple(categories.to_list())
 
-    past = events.filter(pl.col("time") < at)
+
+def read_log(events: pl.DataFrame, items: pl.DataFrame, *, at: datetime) -> Log:
+    """Select, encode and net the events before ``at``. Events of items outside the catalogue are left out."""
+    require_columns(events, EVENT_COLUMNS, "events")
+    require_zone(at)
+    catalogue, categories = read_catalogue(items)
     known = (
-        past.rename({"item": "item_id"})
+        events.filter(pl.col("time") < at)
+        .rename({"item": "item_id"})
         .join(
             catalogue.select(item_id="item", item="code", category="category_code", list_price="price"),
             on="item_id",
             how="inner",
             maintain_order="left",
         )
-        .with_columns(user=pl.col("user").rank("dense").cast(pl.UInt32), day=pl.col("time").dt.date())
+        .with_columns(
+            user_id="user", user=pl.col("user").rank("dense").cast(pl.UInt32) - 1, day=pl.col("time").dt.date()
+        )
         .sort("user", "time", maintain_order=True)
         .with_row_index("row")
     )
@@ -140,17 +158,10 @@ def read_log(events: pl.DataFrame, items: pl.DataFrame, *, at: datetime) -> Log:
         exposed=exposed,
         orders=orders,
         items=catalogue,
-        categories=tuple(categories.to_list()),
+        categories=categories,
         at=at,
         has_views=bool(engaged.select((pl.col("kind") != "order").any()).item()),
-        counts={
-            "events_before": past.height,
-            "events_later_ignored": events.height - past.height,
-            "events_of_unknown_items": past.height - known.height,
-            "events_engaged": engaged.height,
-            "net_order_lines": orders.height,
-            "refunded_user_item_pairs": refunded.height,
-            "users": known["user"].n_unique(),
-            "items": catalogue.height,
-        },
+        has_exposures=not exposed.is_empty(),
+        users=known["user_id"].unique().sort(),
+        refunded=refunded,
     )

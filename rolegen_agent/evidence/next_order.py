@@ -6,7 +6,8 @@ Two logistic models, one for items that the user had before and one for new item
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -16,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 
 from .baskets import copurchase
 from .buying import replenishment
-from .log import read_log
+from .log import Scope
 from .market import DAY_US, Market, microseconds
 from .options import EvidenceOptions
 from .signals import FEATURES, Considered, Floats, History, Reference, consider
@@ -57,13 +58,17 @@ class NextOrder:
 
 
 def fit_next_order(
-    events: pl.DataFrame, items: pl.DataFrame, market: Market, *, at: datetime, options: EvidenceOptions
+    events: pl.DataFrame, market: Market, rows: Mapping[str, pl.DataFrame], scope: Scope, options: EvidenceOptions
 ) -> NextOrder:
-    """Fit on users who were dormant at earlier dates and ordered again, all of it before ``at``.
+    """Fit on users who were dormant at earlier dates and ordered again, all of it before the as-of time.
 
     Item-to-item statistics for the fit are those from before the earliest of these dates: computed later they would
-    already know the orders to be predicted, and be trusted too much.
+    already know the orders to be predicted, and be trusted too much. What was given back since counts as never bought.
+
+    Args:
+        rows: of the ledger, ``orders``, ``replenishment`` and ``intervals``.
     """
+    at = scope.at
     horizon = timedelta(days=options.return_days)
     past = events.filter(pl.col("time") < at)
     first = past["time"].min()
@@ -73,9 +78,14 @@ def fit_next_order(
     returns = [found for date in dates for found in _returns(lines, date, options)][:MAX_RETURNS]
     if not returns:
         return _fitted([], [], [], 0)
-    log = read_log(events, items, at=min(dates))
-    complements, siblings, _ = copurchase(log, options)
-    tables = {"complement": complements, "siblings": siblings, "replenishment": replenishment(log, options)}
+    then = replace(scope, at=min(dates))
+    complements, siblings, _ = copurchase(rows["orders"].filter(pl.col("time") < then.at), then, options)
+    rebuys, intervals = (rows[name].filter(pl.col("time") < then.at) for name in ("replenishment", "intervals"))
+    tables = {
+        "complement": complements,
+        "siblings": siblings,
+        "replenishment": replenishment(rebuys, intervals, then, options),
+    }
     reference = Reference.of(tables, market)
     signals, owned, hits = [], [], []
     for date, history, bought in returns:

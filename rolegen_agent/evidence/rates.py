@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from .log import Log
+from .log import Scope
 from .shrink import beta_strength, shrunk_rate, summed
 
 COLUMNS = ("item", "value", "low", "high", "support", "neutral", "rate", "base")
 
 
-def lift_table(trials: pl.DataFrame, log: Log, *, floor: int, base: str) -> pl.DataFrame:
+def lift_table(trials: pl.DataFrame, scope: Scope, *, floor: int, base: str) -> pl.DataFrame:
     """Shrunk lift of each item's hit rate over a base rate.
 
     Args:
@@ -29,10 +29,10 @@ def lift_table(trials: pl.DataFrame, log: Log, *, floor: int, base: str) -> pl.D
         return empty_table()
     item = counted["item"].to_numpy().astype(np.int64)
     hits, n = counted["hits"].to_numpy(), counted["trials"].to_numpy()
-    everyone = np.full(len(log.categories), hits.sum() / n.sum())
-    category = log.item_category[item]
-    category_hits = summed(category, hits, len(log.categories))
-    category_trials = summed(category, n, len(log.categories))
+    everyone = np.full(len(scope.categories), hits.sum() / n.sum())
+    category = scope.item_category[item]
+    category_hits = summed(category, hits, len(scope.categories))
+    category_trials = summed(category, n, len(scope.categories))
     strength = beta_strength(category_hits, category_trials, everyone)
     category_rate = shrunk_rate(category_hits, category_trials, everyone, strength)[0]
 
@@ -42,7 +42,7 @@ def lift_table(trials: pl.DataFrame, log: Log, *, floor: int, base: str) -> pl.D
     return (
         pl.DataFrame(
             {
-                "item": log.items["item"].gather(item),
+                "item": scope.items["item"].gather(item),
                 "value": rate / against,
                 "low": low / against,
                 "high": high / against,

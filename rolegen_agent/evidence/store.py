@@ -88,6 +88,8 @@ class Evidence:
     names: dict[str, str] = field(default_factory=lambda: dict(NAMES))
     kinds: dict[str, Kind] = field(default_factory=lambda: dict.fromkeys(NAMES, "association"))
     seconds: float = 0.0
+    told: str = ""
+    """how many users were read for it, and on what it was built"""
 
     @property
     def shown(self) -> bool:
@@ -159,6 +161,7 @@ class Evidence:
             "next_order": asdict(self.next_order) | {"features": list(FEATURES)},
             "options": asdict(self.options),
             "seconds": round(self.seconds, 3),
+            "told": self.told,
         }
         manifest.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
@@ -195,6 +198,7 @@ class Evidence:
                 names=manifest["names"],
                 kinds=manifest["kinds"],
                 seconds=manifest["seconds"],
+                told=manifest.get("told", ""),
             )
         except (ValueError, KeyError, TypeError, OSError, pl.exceptions.PolarsError) as error:
             raise ProjectError(f"the role evidence cannot be read: {error}", where=str(folder), fix=again) from error

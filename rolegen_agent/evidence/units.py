@@ -5,6 +5,7 @@ A *unit* is one exposure; in a log without exposures one view or cart, in a log 
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from .log import Log
+from .log import Log, Scope
 from .options import EvidenceOptions
 from .states import with_states
 
@@ -22,6 +23,8 @@ Ints = npt.NDArray[np.int64]
 Kind = Literal["dr", "association"]
 LEAST_PROPENSITY = 1e-3
 """smaller ones are raised to it, counted: one unit must not speak for thousands"""
+FOLDS = 5
+"""parts of the users: what is expected of a unit is fitted on the other parts"""
 SMOOTHING = 5.0
 """pseudo exposures of a stratum when propensities are modelled"""
 
@@ -31,7 +34,8 @@ class Units:
     """Who was where, what was shown, and with which weight: N units."""
 
     frame: pl.DataFrame
-    """unit, user, row and last_row (of what happened at the same moment), item, category (codes), time, place, price, need, stage, state, and what the user had done before"""
+    """unit, user, row and last_row (of what happened at the same moment), item, category (codes), time, place, price, need, stage, state, what the user had
+    done before, and ``fold``, the users' part in the cross-fitting"""
     weight: Floats
     """(N,) inverse propensities"""
     kind: Kind
@@ -42,32 +46,42 @@ class Units:
     @property
     def group(self) -> Ints:
         """(N,) number of the (stage, category of the need)."""
-        need, stage = self.frame["need"].fill_null(-1).to_numpy(), self.frame["stage"].to_numpy()
-        return np.unique((need.astype(np.int64) + 1) * 8 + stage, return_inverse=True)[1].astype(np.int64)
+        return np.unique(situation(self.frame), return_inverse=True)[1].astype(np.int64)
+
+
+def situation(rows: pl.DataFrame) -> Ints:
+    """(N,) one number for each (stage, category of the need)."""
+    return rows.select(8 * (pl.col("need").cast(pl.Int64).fill_null(-1) + 1) + pl.col("stage")).to_series().to_numpy()
 
 
 def read_units(log: Log, options: EvidenceOptions) -> Units | None:
     """The units whose horizon is over; None where the log has nothing of the kind."""
-    shown = log.exposed if not log.exposed.is_empty() else log.engaged
-    kind: Kind = "association" if log.exposed.is_empty() else "dr"
-    if kind == "association":
-        shown = shown.filter(pl.col("kind") != "order") if log.has_views else shown
+    return units_until(unit_rows(log, options), log, options)
+
+
+def unit_rows(log: Log, options: EvidenceOptions) -> pl.DataFrame:
+    """All units, also those whose horizon is open: what ``Units.frame`` holds, and ``propensity``, by user and row."""
+    shown = log.exposed
+    if not log.has_exposures:
+        shown = log.engaged.filter(pl.col("kind") != "order") if log.has_views else log.engaged
         shown = shown.with_columns(propensity=pl.lit(None, pl.Float64))
-    horizon = timedelta(days=options.horizon_days)
     # The lines of one basket happen at once: none is before another.
-    matured = (
-        shown.with_columns(
-            row=pl.col("row").min().over("user", "time"), last_row=pl.col("row").max().over("user", "time")
-        )
-        .filter(pl.col("time") <= log.at - horizon)
-        .select("user", "item", "category", "time", "row", "last_row", "place", "price", "propensity")
-    )
-    if matured.is_empty():
+    told = shown.with_columns(
+        row=pl.col("row").min().over("user", "time"), last_row=pl.col("row").max().over("user", "time")
+    ).select("user", "item", "category", "time", "row", "last_row", "place", "price", "propensity")
+    frame = with_states(told, log.engaged, options).sort("user", "row").with_row_index("unit")
+    fold = np.array([zlib.crc32(user.encode()) % FOLDS for user in log.users.to_list()], dtype=np.uint8)
+    return _history(frame, log).with_columns(fold=pl.Series(fold[frame["user"].to_numpy()], dtype=pl.UInt8))
+
+
+def units_until(rows: pl.DataFrame, scope: Scope, options: EvidenceOptions) -> Units | None:
+    """Those of ``unit_rows`` whose horizon is over, weighted; None without any."""
+    frame = rows.filter(pl.col("time") <= scope.at - timedelta(days=options.horizon_days))
+    if frame.is_empty():
         return None
-    frame = with_states(matured, log.engaged, options).sort("user", "row").with_row_index("unit")
-    frame = _history(frame, log)
+    kind: Kind = "dr" if scope.has_exposures else "association"
     weight, told, raised = _weights(frame, kind)
-    return Units(frame, weight, kind, told, raised)
+    return Units(frame.with_columns(unit=pl.int_range(pl.len(), dtype=pl.UInt32)), weight, kind, told, raised)
 
 
 def _history(frame: pl.DataFrame, log: Log) -> pl.DataFrame:

@@ -52,3 +52,5 @@ class IngestReport(_Counted):
     """path of the quarantine file, if a row was bad"""
     settings: dict[str, Any]
     """the [data] section that was used"""
+    format: int = 1
+    """of the store: 1 numbered events by row, 2 names them by their content"""

@@ -16,7 +16,7 @@ import polars as pl
 
 from rolegen_errors import InputError, ProjectError
 
-from ..project import Project
+from ..project import STORE_FORMAT, Project
 from ..settings import DataSettings
 from .bad_rows import Quarantine, bad_rows_error, duplicates_error
 from .bundled import bundled_log
@@ -61,7 +61,7 @@ def ingest(project: Project, *, progress: Progress | None = None) -> IngestRepor
     """Read the event log (and catalogue) of ``project`` into its store, replacing what was there.
 
     Writes ``events.parquet`` (event, user, item, time, behaviour, quantity, price, session, propensity; by user, time
-    and input order), ``items.parquet`` (item, title, category, price, available, first_seen; by item),
+    and input order; ``event`` depends on the event alone, see ``event_ids.py``), ``items.parquet`` (item, title, category, price, available, first_seen; by item),
     ``ingest.json`` and, if rows are bad and may be, ``quarantine.csv``. All are written aside and moved into place at
     the end, so an ingestion that fails or is interrupted leaves the store as it was.
 
@@ -113,6 +113,7 @@ class _Ingestion:
             seconds=round(time.monotonic() - started, 3),
             quarantine=str(self.project.quarantine) if self.quarantine.rows else None,
             settings=self.data.model_dump(mode="json"),
+            format=STORE_FORMAT,
         )
         self._publish(report)
         return report
@@ -171,14 +172,14 @@ class _Ingestion:
         prices: list[pl.DataFrame] = []
         parts: list[Path] = []
         first = self.facts.first()
+        ids = self.spool.event_ids()
         for chunk in self.spool.sorted_ranges():
             self._count_duplicates(chunk, inputs)
             prices.append(early_prices(chunk.events, first))
-            start = summary.rows
             summary.add(chunk.events)
             events = self.spool.decode(chunk.events.drop("place"))
             events = events.select(
-                (pl.int_range(pl.len(), dtype=pl.Int64) + start).alias("event"),
+                pl.Series("event", ids.of(chunk.events)),
                 *("user", "item", "time", "behaviour", "quantity", "price", "session", "propensity"),
             )
             parts.append(self.scratch / f"part-{len(parts)}.parquet")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
+from .event_ids import EventIds
 from .rows import BEHAVIOUR
 
 _RANGE_ROWS = 12_000_000
@@ -100,6 +101,10 @@ class Spool:
             *(texts[name].gather(events[name]).alias(name) for name in texts),
             events["behaviour"].cat.to(BEHAVIOUR).cast(pl.String),
         )
+
+    def event_ids(self) -> EventIds:
+        """What makes ids of the events, once all rows are in."""
+        return EventIds(self._texts("user"), self._texts("item"), self._texts("session"))
 
     def _texts(self, name: str) -> pl.Series:
         return {"user": self.users, "item": self.items, "session": self._sessions}[name].texts()

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from rolegen_agent.evidence import EvidenceOptions, compute_evidence
-from rolegen_agent.evidence.effects import effects
+from rolegen_agent.evidence.effects import _Cells, _weighted_median, centred_error, effects
 from rolegen_agent.evidence.log import read_log
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
@@ -185,3 +185,26 @@ def test_the_lines_of_one_basket_do_not_follow_one_another() -> None:
     table, _ = effects(read_log(events, confounded()[1], at=AT), OPTIONS)
     assert set(table["state"]) == {"none"}, "no line of a basket was bought before another"
     assert table["base"].max() == 0.0, "no line of a basket is the order that followed another"  # type: ignore[operator]
+
+
+def test_effects_that_count_from_their_median_carry_its_error() -> None:
+    """Against draws: cells of different precision around different true effects."""
+    random = np.random.default_rng(3)
+    error = np.repeat([0.01, 0.02, 0.04], 20)
+    true = np.tile(np.linspace(-0.04, 0.04, 20), 3)
+    drawn = true + random.normal(0, 1, (4_000, len(error))) * error
+    centred = drawn - np.array([_weighted_median(row, 1 / error) for row in drawn])[:, None]
+    measured = centred.std(axis=0)
+    told = centred_error(true - _weighted_median(true, 1 / error), error)
+    assert np.abs(told / measured - 1).max() < 0.06
+    precise = np.argmax(measured / error)
+    assert error[precise] == 0.01 and measured[precise] > 1.02 * error[precise], "and that is more than their own error"
+
+
+def test_a_user_who_carries_a_cell_makes_it_uncertain() -> None:
+    random = np.random.default_rng(2)
+    weight = np.r_[30.0, np.ones(19)]
+    cells = _Cells.of(pl.DataFrame({"item": [0] * 20, "state": [0] * 20, "user": list(range(20))}), weight)
+    squares = [cells.mean(random.normal(0, 1, 20))[1][0] ** 2 for _ in range(2_000)]
+    true = np.sqrt((weight**2).sum()) / weight.sum()
+    assert np.sqrt(np.mean(squares)) == pytest.approx(true, rel=0.1), "without the share it would be 0.6 of that"

@@ -58,13 +58,13 @@ def test_the_store_has_the_promised_columns_order_and_values(tmp_path: Path) -> 
             "propensity": pl.Float32,
         }
     )
-    assert events.select("event", "user", "item", "behaviour", "quantity").rows() == [
-        (0, "ann", "i1", "view", 1.0),  # an empty quantity is one
-        (1, "ann", "i1", "order", 3.0),
-        (2, "ann", "i2", "order", 1.0),  # same time: as in the file
-        (3, "ann", "i1", "refund", 1.0),
-        (4, "bob", "i1", "cart", 1.0),
-        (5, "bob", "i2", "order", 2.0),
+    assert events.select("user", "item", "behaviour", "quantity").rows() == [
+        ("ann", "i1", "view", 1.0),  # an empty quantity is one
+        ("ann", "i1", "order", 3.0),
+        ("ann", "i2", "order", 1.0),  # same time: as in the file
+        ("ann", "i1", "refund", 1.0),
+        ("bob", "i1", "cart", 1.0),
+        ("bob", "i2", "order", 2.0),
     ]
     assert events["time"][0] == datetime(2024, 3, 1, 8, tzinfo=UTC)
     assert items.columns == ["item", "title", "category", "price", "available", "first_seen"]
@@ -300,7 +300,7 @@ def test_the_bundled_log_ships_with_its_attribution_and_is_what_it_says(tmp_path
     assert report.events["refund"] == 17_586
     assert ("read", 1_044_847, 1_044_847) in calls and calls[-1][0] == "sort"
     events = pl.read_parquet(project.events)
-    assert events["event"].equals(pl.int_range(len(events), eager=True).alias("event"))
+    assert events["event"].n_unique() == events.height and (events["event"] >= 0).all()
     assert events.select(pl.struct("user", "time").is_sorted()).item()
     again = pl.read_parquet(project.events), pl.read_parquet(project.items)
     ingest(project)
