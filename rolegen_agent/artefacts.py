@@ -1,7 +1,8 @@
 """Artefacts of a project: what is learnt from the log up to a cut, and reading it back for a decision.
 
-``.rolegen/artefacts/<cut>/`` holds ``backbone/`` (model, semantic ids, catalogue as of the cut) and ``evidence/`` (role
-statistics). Both know only events strictly before the cut; a decision uses the latest cut that is not after it.
+``.rolegen/artefacts/<cut>/`` holds ``backbone/`` (model, semantic ids, catalogue as of the cut), ``evidence/`` (role
+statistics) and, after `rolegen improve`, ``showing.json`` (what the effects of showing weigh). All know only events strictly
+before the cut; a decision uses the latest cut that is not after it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,15 +21,19 @@ import polars as pl
 from rolegen_errors import InputError, ProjectError
 from rolegen_graphs.words import ROLES
 
-from .evidence import Evidence, Market, compute_evidence
+from .evidence import Evidence, Ledger, Market, update_evidence
 from .grounding.opening import require_index
+from .outlook import Outlook
 from .past_reasoning import PastReasoning, cuts_before
-from .project import Project
+from .project import Project, Settings
+from .showing import FILE as SHOWING
+from .showing import Showing, read_weight
 from .text_encoders import text_encoder
 
 if TYPE_CHECKING:
     from rolegen_backbone.artefact import TrainedBackbone
     from rolegen_backbone.distributed import Group
+    from rolegen_backbone.training import TrainConfig
 
 Progress = Callable[[str, int, int], None]
 """stage, done, total"""
@@ -50,11 +55,19 @@ class Artefacts:
     market: Market
     evidence: Evidence
     backbone: TrainedBackbone
+    showing: Showing | None
+    """None where the weight is 0"""
 
     @property
     def fingerprint(self) -> str:
-        """8 hexadecimal digits over the training's manifest."""
-        return hashlib.sha256((self.folder / "backbone" / "backbone.json").read_bytes()).hexdigest()[:8]
+        """See :func:`fingerprint`."""
+        return fingerprint(self.folder)
+
+
+def fingerprint(folder: Path) -> str:
+    """8 hexadecimal digits over the training's manifest, and over what an improvement has added."""
+    told = [folder / "backbone" / "backbone.json", folder / SHOWING]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in told if file.exists())).hexdigest()[:8]
 
 
 def train(project: Project, at: datetime, *, progress: Progress, force: bool = False) -> Path:
@@ -73,6 +86,30 @@ def train(project: Project, at: datetime, *, progress: Progress, force: bool = F
         return _train(project, at, group, progress if group.first else _silent, force=force)
 
 
+def train_config(settings: Settings) -> TrainConfig:
+    """What a training of this project is asked for."""
+    from rolegen_backbone.training import TrainConfig
+
+    wanted = settings.backbone
+    return TrainConfig(
+        seed=wanted.seed,
+        epochs=wanted.epochs,
+        batch=wanted.batch,
+        learning_rate=wanted.learning_rate,
+        horizon_days=settings.slate.horizon_days,
+        dormant_days=settings.dormancy.days,
+        max_returns=wanted.max_returns,
+        max_hints=wanted.max_hints,
+        max_read=wanted.max_read,
+        max_spells=wanted.max_spells,
+        patience=wanted.patience,
+        precision=wanted.precision,
+        compile=wanted.compile,
+        device=wanted.device,
+        shards=wanted.shards,
+    )
+
+
 def _silent(_stage: str, _done: int, _total: int) -> None:
     pass
 
@@ -80,29 +117,11 @@ def _silent(_stage: str, _done: int, _total: int) -> None:
 def _train(project: Project, at: datetime, group: Group, progress: Progress, *, force: bool) -> Path:
     from rolegen_backbone.artefact import Sizes, TrainedBackbone
     from rolegen_backbone.events import EventLog
-    from rolegen_backbone.training import TrainConfig
 
     from .backbone_tool import use_threads
 
     folder = project.artefacts(at)
-    settings, horizon = project.settings.backbone, project.settings.slate.horizon_days
-    config = TrainConfig(
-        seed=settings.seed,
-        epochs=settings.epochs,
-        batch=settings.batch,
-        learning_rate=settings.learning_rate,
-        horizon_days=horizon,
-        dormant_days=project.settings.dormancy.days,
-        max_returns=settings.max_returns,
-        max_hints=settings.max_hints,
-        max_read=settings.max_read,
-        max_spells=settings.max_spells,
-        patience=settings.patience,
-        precision=settings.precision,
-        compile=settings.compile,
-        device=settings.device,
-        shards=settings.shards,
-    )
+    settings, config = project.settings.backbone, train_config(project.settings)
     sizes = Sizes(
         width=settings.width,
         layers=settings.layers,
@@ -153,25 +172,69 @@ def _train(project: Project, at: datetime, group: Group, progress: Progress, *, 
     )
     progress("evidence", 0, 1)
     if group.first:
-        compute_evidence(events, items, at=at).save(folder / "evidence")
+        learn_evidence(project, events, items, at)
     progress("evidence", 1, 1)
     group.wait()
     return folder
 
 
-def load(project: Project, at: datetime) -> Artefacts:
+def learn_evidence(project: Project, events: pl.DataFrame, items: pl.DataFrame, at: datetime) -> Evidence:
+    """Role evidence as of ``at``, built on the latest earlier one of the project, and written with its ledger.
+
+    An earlier ledger that cannot be read is not built upon; ``Evidence.told`` says why.
+    """
+    earlier, flaw = None, ""
+    found = []
+    for file in (project.store / "artefacts").glob("*/evidence/ledger/ledger.json"):
+        cut = datetime.fromisoformat(json.loads(file.read_text("utf-8"))["at"])
+        if cut <= at:
+            found.append((cut, file.parent))
+    if found:
+        try:
+            earlier = Ledger.load(max(found)[1])
+        except ProjectError as error:
+            flaw = f" ({error})"
+    update = update_evidence(events, items, at=at, earlier=earlier)
+    evidence = replace(update.evidence, told=update.evidence.told + flaw)
+    folder = project.artefacts(at) / "evidence"
+    update.ledger.save(folder / "ledger")  # first: the manifest of the evidence says that all is there
+    evidence.save(folder)
+    return evidence
+
+
+def load(project: Project, at: datetime, *, reasoner: str | None = None) -> Artefacts:
     """The latest artefacts whose cut is not after ``at``, with the events strictly before ``at``.
 
     Items that appeared since the cut are added to the trained catalogue, so that they can be reasoned about and ranked.
 
+    Args:
+        reasoner: who will reason; the backbone then trusts candidates as far as this one has earned it.
+
     Raises:
         ProjectError: there are none, or the catalogue has outgrown its semantic ids.
     """
+    project.require_store()
+    folder, as_of = latest(project, at)
+    events, backbone = open_backbone(project, folder, at)
+    evidence, weight = Evidence.load(folder / "evidence"), read_weight(folder)
+    return Artefacts(
+        folder=folder,
+        as_of=as_of,
+        at=at,
+        events=events,
+        items=backbone.items,
+        market=Market(events, backbone.items),
+        evidence=evidence,
+        backbone=(backbone.trusting(reasoner) if reasoner else backbone).served(),
+        showing=Showing.of(weight, evidence, events, backbone.items, at, Outlook.load(folder)) if weight > 0 else None,
+    )
+
+
+def open_backbone(project: Project, folder: Path, at: datetime) -> tuple[pl.DataFrame, TrainedBackbone]:
+    """The events strictly before ``at``, and the backbone of an artefact folder over them and all items known by then."""
     from rolegen_backbone.artefact import TrainedBackbone
     from rolegen_backbone.events import EventLog
 
-    project.require_store()
-    folder, as_of = latest(project, at)
     trained = pl.read_parquet(folder / "backbone" / "items.parquet")
     events = pl.scan_parquet(project.events).filter(pl.col("time") < at).collect()
 
@@ -185,16 +248,7 @@ def load(project: Project, at: datetime) -> Artefacts:
     if new.height:
         items = pl.concat([trained, new], how="diagonal_relaxed").sort("item")
         backbone = backbone.extend(items, log_over(items), until=at)
-    return Artefacts(
-        folder=folder,
-        as_of=as_of,
-        at=at,
-        events=events,
-        items=backbone.items,
-        market=Market(events, backbone.items),
-        evidence=Evidence.load(folder / "evidence"),
-        backbone=backbone.served(),
-    )
+    return events, backbone
 
 
 def latest(project: Project, at: datetime) -> tuple[Path, datetime]:

@@ -22,6 +22,7 @@ from rolegen_graphs.words import Observation, Role, Statistic
 from .artefacts import Artefacts, load
 from .dormant import dormant_users
 from .ingest.report import IngestReport
+from .lessons import Retrieval
 from .project import Project
 from .settings import ReasonerSettings
 
@@ -31,11 +32,13 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
     from rolegen_graphs.llm import Asker, LlmReasoner
-    from rolegen_graphs.ports import Reasoner
+    from rolegen_graphs.ports import Reasoner, Recommender
     from rolegen_prompts import PromptPack
 
     from .allocation import Allocation
+    from .backbone_tool import BackboneRecommender
     from .evidence import Evidence
+    from .grounding import TextCatalogue
     from .llm import LlmClient, Price
     from .memory import Memory
 
@@ -89,13 +92,14 @@ def assemble(
     Raises:
         ProjectError: nothing is trained for ``at``, or the LLM reasoner has no model.
     """
-    from .backbone_tool import BackboneRecommender, use_threads
+    from .backbone_tool import use_threads
     from .grounding import open_catalogue
     from .observer import LogObserver, typical_spend
     from .reasoning import EvidenceReasoner
 
     settings = project.settings
-    found = load(project, at)
+    name = (model or settings.llm.model) if settings.reasoner.kind == "llm" or chat is not None else None
+    found = load(project, at, reasoner="evidence" if name is None else f"llm:{name}")
     use_threads(1)  # decisions run side by side: threads within one would only fight
     dormant = dormant_users(found.events.lazy(), at, settings.dormancy)
     evidence = EvidenceReasoner(found.evidence, found.market, paths=proposed(settings.reasoner))
@@ -104,13 +108,9 @@ def assemble(
     fusion = load_fusion(project)
     run = _run_name(project, found, evidence.name, None, None, allotment)
     if settings.reasoner.kind == "llm" or chat is not None:
-        prompts, name = _prompts(project), model or settings.llm.model
+        prompts = _prompts(project)
         if name is None:
-            raise ProjectError(
-                "the LLM reasoner has no model",
-                where=f"{project.file}, [llm] model",
-                fix="set OPENAI_MODEL or [llm] model, or use `--reasoner evidence`",
-            )
+            raise _no_model(project)
         reasoner_on = _reasoner_on(project, found, prompts, name)
         run = _run_name(project, found, f"llm:{name}", prompts, fusion, allotment)
         client = _client(project, memory, run, chat, name)
@@ -121,6 +121,7 @@ def assemble(
         found.events,
         found.items,
         memory=memory,
+        lessons=retrieval(settings.reasoner),
         dormant=dict(zip(dormant["user"].to_list(), dormant["reason"].to_list(), strict=True)),
         max_events=settings.reasoner.max_events,
         telling=frozenset(found.evidence.tables["replenishment"]["item"].to_list()),
@@ -132,12 +133,7 @@ def assemble(
         fallback=evidence if llm else None,
         evidence=evidence if llm else None,
         catalogue=catalogue,
-        recommender=BackboneRecommender(
-            found.backbone,
-            catalogue,
-            diversity=settings.slate.diversity,
-            until=at if _goes_on(project, at) else None,
-        ),
+        recommender=_recommender(project, found, catalogue, at),
         memory=memory,
     )
     wanted = settings.reasoner
@@ -146,6 +142,7 @@ def assemble(
         rounds=wanted.rounds,
         slate_size=settings.slate.size,
         newcomers=settings.slate.newcomers,
+        explore=settings.slate.explore,
         think=wanted.think,
         gate=Gate(ask_from=wanted.ask_from),
         fusion=fusion,
@@ -164,6 +161,64 @@ def assemble(
         client=client,
         prompts=prompts,
         reasoner_on=reasoner_on,
+    )
+
+
+def open_recommender(project: Project, at: datetime) -> Recommender:
+    """The recommender of decisions at ``at`` alone: whoever reasons has no part in a rollout.
+
+    Raises:
+        ProjectError: nothing is trained for ``at``.
+    """
+    from .backbone_tool import use_threads
+    from .grounding import open_catalogue
+
+    found = load(project, at)
+    use_threads(1)
+    catalogue = open_catalogue(found.items, found.market, project.settings, store=project.grounding)
+    return _recommender(project, found, catalogue, at)
+
+
+def _recommender(project: Project, found: Artefacts, catalogue: TextCatalogue, at: datetime) -> BackboneRecommender:
+    from .backbone_tool import BackboneRecommender
+
+    return BackboneRecommender(
+        found.backbone,
+        catalogue,
+        diversity=project.settings.slate.diversity,
+        until=at if _goes_on(project, at) else None,
+        showing=found.showing,
+    )
+
+
+def retrieval(settings: ReasonerSettings) -> Retrieval:
+    """Which lessons decisions get, by the project's settings."""
+    return Retrieval(tokens=settings.lesson_tokens, withheld=settings.lessons_withheld, use=settings.lessons)
+
+
+def proposer(
+    project: Project, memory: Memory, *, chat: BaseChatModel | None = None, model: str | None = None
+) -> LlmReasoner | None:
+    """The LLM that proposes lessons in the outer loop, or None where the project reasons without one."""
+    name = model or project.settings.llm.model
+    if chat is None and project.settings.reasoner.kind != "llm":
+        return None
+    if name is None:
+        raise _no_model(project)
+    from rolegen_graphs.llm import LlmReasoner
+
+    prompts = _prompts(project)
+    prompt = prompts.get("learn")
+    memory.record_prompt(prompt.name, str(prompt.version), prompt.sha256, prompt.text)
+    client = _client(project, memory, f"lessons/llm:{name}", chat, name)
+    return LlmReasoner(client, model=name, prompts=prompts)
+
+
+def _no_model(project: Project) -> ProjectError:
+    return ProjectError(
+        "the LLM reasoner has no model",
+        where=f"{project.file}, [llm] model",
+        fix="set OPENAI_MODEL or [llm] model, or use `--reasoner evidence`",
     )
 
 
@@ -232,6 +287,7 @@ def _client(project: Project, memory: Memory, run: str, chat: BaseChatModel | No
         concurrency=llm.concurrency,
         output_reserve=llm.max_output_tokens or OUTPUT_RESERVE,
         structured_output=llm.structured_output,
+        claim=memory.claimed,
     )
 
 
@@ -315,7 +371,7 @@ def _run_name(
                 json.dumps(llm.extra_body, sort_keys=True, default=str),
             )
         )
-    texts = [prompts.get(name).sha256 for name in sorted(prompts.names())] if prompts else []
+    texts = [prompts.get(name).sha256 for name in sorted(prompts.names()) if name != "learn"] if prompts else []
     texts += [fusion.model_dump_json()] if fusion is not None else []
     texts += [allotment] if allotment else []
     digest = hashlib.sha256("\n".join((found.fingerprint, shaping, *texts)).encode()).hexdigest()[:8]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from rolegen_graphs.ports import NO_CHANGES
 from rolegen_graphs.words import ROLES, Candidate, Effect, Role, RoleLabel, Slate, SlateItem
 
 if TYPE_CHECKING:
-    from .grounding import TextCatalogue
+    from .showing import Showing
 
 PARTS = ("decoder", "item model", "repeat", "trend", "reasoning")
 """names of the mixture's parts in ``SlateItem.parts``; they add up to the score, the item's probability"""
@@ -28,23 +28,34 @@ AHEAD = 64
 """baseline slates that are computed together in a batch"""
 
 
+class InStock(Protocol):
+    """What a recommender asks of a catalogue."""
+
+    def in_stock(self, at: datetime) -> npt.NDArray[np.bool_]:
+        """(items,) what can be bought at ``at``."""
+        ...
+
+
 class BackboneRecommender:
     """Rolls out paths and ranks slates with a :class:`TrainedBackbone`; safe for several threads.
 
     ``until``: the log goes on after this time, but was read only up to it. A later decision would miss what happened in
     between, so it is refused; None when nothing is missing. ``diversity``: how far slates go from the most probable items
-    alone, see ``rolegen_backbone.diversity``; scores and parts stay those of the model.
+    alone, see ``rolegen_backbone.diversity``; ``showing`` raises what is worth being shown. Scores and parts stay those
+    of the model in both.
     """
 
     def __init__(
         self,
         backbone: TrainedBackbone,
-        catalogue: TextCatalogue,
+        catalogue: InStock,
         *,
         beam: int = 50,
         diversity: float = 0.0,
         until: datetime | None = None,
+        showing: Showing | None = None,
     ) -> None:
+        self._showing = showing if showing is not None and showing.weight > 0 else None
         self._backbone, self._catalogue, self._until = backbone, catalogue, until
         self._beam, self._diversity = beam, diversity
         items = backbone.items
@@ -95,20 +106,23 @@ class BackboneRecommender:
             return ready
         known = [c for c in candidates if c.item in self._index]
         hint = make_hint(known, self._index, labels)
-        return self._slates([self._backbone.decision(user, at, hint)], [known], at, size)[0]
+        return self._slates([user], [self._backbone.decision(user, at, hint)], [known], at, size)[0]
 
     def prepare(self, users: Sequence[str], at: datetime, size: int) -> None:
         """Compute the slates without candidates of many users in one batch; the next ``slate`` call of each takes it."""
         decisions = [self._backbone.decision(user, at, NO_HINT) for user in users]
         for low in range(0, len(users), AHEAD):
-            part = decisions[low : low + AHEAD]
-            for user, slate in zip(
-                users[low : low + AHEAD], self._slates(part, [[]] * len(part), at, size), strict=True
-            ):
+            part, some = decisions[low : low + AHEAD], users[low : low + AHEAD]
+            for user, slate in zip(some, self._slates(some, part, [[]] * len(part), at, size), strict=True):
                 self._ahead[user, at, size] = slate
 
     def _slates(
-        self, decisions: Sequence[Decision], candidates: Sequence[Sequence[Candidate]], at: datetime, size: int
+        self,
+        users: Sequence[str],
+        decisions: Sequence[Decision],
+        candidates: Sequence[Sequence[Candidate]],
+        at: datetime,
+        size: int,
     ) -> list[Slate]:
         available = self._available(at)
         found = self._backbone.rank(
@@ -117,6 +131,7 @@ class BackboneRecommender:
             size=min(size, int(available.sum())),
             beam=self._beam,
             diversity=self._diversity,
+            bonus=np.stack([self._showing.bonus(user, at) for user in users]) if self._showing is not None else None,
         )
         slates = []
         for row, given in enumerate(candidates):
@@ -167,13 +182,14 @@ def make_hint(candidates: Sequence[Candidate], index: dict[str, int], labels: Se
     """Candidates and roles as the model reads them.
 
     Candidates without a known item are left out; the first spec of an item counts. Events whose role is not resolved, or
-    that did nothing, are left out too; the surest label comes first.
+    that did nothing, are left out too; the surest label comes first, among equals that of the latest event.
     """
     first: dict[int, Candidate] = {}
     for candidate in candidates:
         if candidate.item is not None and candidate.item in index:
             first.setdefault(index[candidate.item], candidate)
-    telling = sorted((one for one in labels if one.role not in SILENT), key=lambda one: (-one.confidence, -one.event))
+    latest_first = [one for one in reversed(labels) if one.role not in SILENT]  # a reading is in time order
+    telling = sorted(latest_first, key=lambda one: -one.confidence)
     if not first and not telling:
         return NO_HINT
     return Hint(

@@ -3,24 +3,29 @@
 The unit of resumption is the decision. What memory holds already is not decided again; a decision that was killed half
 way goes on from its LangGraph checkpoint. Ctrl-C lets the decisions under way finish and starts no more. At a limit
 of the run's LLM budget no more start either, and those under way wait at their checkpoints until the limit is raised.
+
+Several commands may work on one run: each decision is claimed in the memory while it is made, and who comes second takes
+other users first. A claim ends with the process that holds it, so that the others take over what a killed one had begun. A
+database server that goes away is waited for, for a while; then the batch ends with an error, and the same command goes on.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from langchain_core.runnables import RunnableConfig
+from tenacity import sleep_using_event, stop_when_event_set
 
 from rolegen_errors import PausedError, ProjectError, RunPausedError
-from rolegen_graphs import Parts, create_decision_graph, decision_id
+from rolegen_graphs import LoopSettings, Parts, create_decision_graph, decision_id
 from rolegen_graphs.words import Decision
 
 from .llm.usage import RunUsage
@@ -30,12 +35,45 @@ if TYPE_CHECKING:
     from langgraph.graph.state import CompiledStateGraph
 
     from .allocation import Allocation
-    from .assembly import Assembly
-    from .backbone_tool import BackboneRecommender
+    from .llm import LlmClient
     from .memory import Memory
 
 AHEAD = 64
 """users whose slates without reasoning are computed together"""
+PAUSE_S = 0.2
+"""between two looks at users whom another command is at"""
+Turn = Decision | Literal["claimed", "recorded"]
+"""what became of a user whose turn it was: decided, another command is at it, or another command was"""
+
+
+def under_way(concurrency: int) -> int:
+    """Decisions to have under way so that ``concurrency`` requests are: some are always between two requests."""
+    return concurrency + max(2, concurrency // 2)
+
+
+class Assembled(Protocol):
+    """What a batch needs of an :class:`rolegen_agent.assembly.Assembly`."""
+
+    @property
+    def parts(self) -> Parts: ...
+
+    @property
+    def settings(self) -> LoopSettings: ...
+
+    @property
+    def client(self) -> LlmClient | None: ...
+
+    @property
+    def allocation(self) -> Allocation | None: ...
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """A recommender that is faster when it makes the slates without reasoning of many users at once."""
+
+    def prepare(self, users: Sequence[str], at: datetime, size: int) -> None:
+        """Compute them; the next ``slate`` call of each user takes its own."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -45,7 +83,7 @@ class AwakenReport:
     run: str
     wanted: int
     earlier: int
-    """decisions that memory held already"""
+    """decisions that memory held already when their turn came, whichever command made them"""
     decided: int
     left: int
     """not reached, because the batch was stopped; those that wait half way included"""
@@ -72,7 +110,7 @@ class AwakenReport:
 
 
 def awaken(
-    assembly: Assembly,
+    assembly: Assembled,
     memory: Memory,
     users: Sequence[str],
     at: datetime,
@@ -98,8 +136,8 @@ def awaken(
     """
     started = time.perf_counter()
     run, wanted = assembly.settings.run, list(dict.fromkeys(users))
-    finished = {user for user, when in memory.finished(run) if when == at}
-    todo = [user for user in wanted if user not in finished]
+    recorded = memory.recorded([decision_id(run, user, at) for user in wanted])
+    todo = [user for user in wanted if decision_id(run, user, at) not in recorded]
     earlier, halted = len(wanted) - len(todo), stop or Event()
     done, fallbacks, sure, waiting, budget_met = 0, 0, 0, 0, ""
     before = assembly.client.usage if assembly.client else RunUsage()
@@ -107,63 +145,100 @@ def awaken(
     with ExitStack() as stack:
         saver = None
         if checkpoints is not None:
-            from .memory.checkpoints import open_checkpointer
+            from .memory.checkpoints import checkpoint_errors, forget, open_checkpointer, threads
 
-            saver = stack.enter_context(open_checkpointer(checkpoints))
+            where = "the checkpoints of this batch"
+            saver = stack.enter_context(open_checkpointer(checkpoints, outage_s=memory.outage_s))
+            if not keep_checkpoints:
+                with checkpoint_errors(where):  # of decisions whose process was killed after it had recorded them
+                    for thread in memory.recorded(threads(saver)):
+                        forget(saver, thread)
         graph = create_decision_graph(parts or assembly.parts, settings=assembly.settings).compile(checkpointer=saver)
         pool = stack.enter_context(ThreadPoolExecutor(max_workers=workers, thread_name_prefix="decision"))
-        under_way: set[Future[Decision]] = set()
+        futures: dict[Future[Turn], str] = {}
         error: BaseException | None = None
-        queue = iter(_prepared(assembly, todo, at))
-        exhausted = False
+        queue = _prepared(assembly, memory, todo, at)
+        later: list[str] = []
+        begun: set[str] = set()
+
+        def one(user: str) -> Turn:
+            """One decision from its claim to its last trace, made again from its checkpoint if the database went away."""
+            key = decision_id(run, user, at)
+            with memory.claimed(key) as mine:
+                if not mine:
+                    return "claimed"
+                if memory.recorded([key]):
+                    # By this batch, if the database went away after it: then only the trace is left to be removed.
+                    if saver is not None and key in begun and not keep_checkpoints:
+                        with checkpoint_errors(where):
+                            forget(saver, key)
+                    return memory.get(key) if key in begun else "recorded"
+                begun.add(key)
+                if assembly.client is not None:
+                    memory.begin(run, user, at)  # so that the calls of a killed decision have an owner
+                if saver is None:
+                    return decide(graph, user, at, key)
+                with checkpoint_errors(where):
+                    decision = decide(graph, user, at, key)
+                    if not keep_checkpoints:
+                        forget(saver, key)
+                return decision
+
+        def patiently(user: str) -> Turn:
+            from .memory.database import until_back
+
+            again = until_back(memory.outage_s, also=stop_when_event_set(halted))
+            return again.copy(sleep=sleep_using_event(halted))(one, user)
 
         def halting() -> bool:
             return halted.is_set() or bool(budget_met)
 
         while True:
-            while not exhausted and not halting() and error is None and len(under_way) < 2 * workers:
+            while not halting() and error is None and len(futures) < 2 * workers:
                 user = next(queue, None)
                 if user is None:
-                    exhausted = True
                     break
-                if assembly.client is not None:
-                    memory.begin(run, user, at)  # so that the calls of a killed decision have an owner
-                under_way.add(pool.submit(decide, graph, user, at, decision_id(run, user, at)))
-            if not under_way:
-                break
+                futures[pool.submit(patiently, user)] = user
+            if not futures:
+                if halting() or error is not None or not later:
+                    break
+                halted.wait(PAUSE_S)
+                queue, later = iter(later), []
+                continue
             if halting():
-                under_way = {future for future in under_way if not future.cancel()}  # those that have not begun
-                if not under_way:
+                futures = {future: user for future, user in futures.items() if not future.cancel()}  # not begun yet
+                if not futures:
                     break
-            ready, under_way = wait(under_way, return_when=FIRST_COMPLETED)
-            for future in ready:
-                failed = future.exception()
+            for future in wait(futures, return_when=FIRST_COMPLETED).done:
+                user, failed = futures.pop(future), future.exception()
                 if isinstance(failed, PausedError):
                     waiting += 1
-                    progress(earlier + done + waiting, len(wanted))
                     if isinstance(failed, RunPausedError):
                         budget_met = budget_met or failed.what
-                    continue
-                if failed is not None:
+                elif failed is not None:
                     error = error or failed
                     continue
-                decision = future.result()
-                done += 1
-                confident = unasked(decision)
-                sure += confident and assembly.client is not None
-                fallbacks += not confident and stood_in(decision, assembly.parts.reasoner.name)
-                if saver is not None and not keep_checkpoints:
-                    saver.delete_thread(decision.decision)
+                elif (turn := future.result()) == "claimed":
+                    later.append(user)
+                    continue
+                elif turn == "recorded":
+                    earlier += 1
+                elif isinstance(turn, Decision):
+                    done += 1
+                    confident = unasked(turn)
+                    sure += confident and assembly.client is not None
+                    fallbacks += not confident and stood_in(turn, assembly.parts.reasoner.name)
                 progress(earlier + done + waiting, len(wanted))
         if error is not None:
             raise error
     used = assembly.client.usage if assembly.client else RunUsage()
+    left = len(wanted) - earlier - done
     return AwakenReport(
         run=run,
         wanted=len(wanted),
         earlier=earlier,
         decided=done,
-        left=len(todo) - done,
+        left=left,
         fallbacks=fallbacks,
         sure=sure,
         calls=used.answered + used.failed - before.answered - before.failed,
@@ -172,7 +247,7 @@ def awaken(
         tokens=used.tokens - before.tokens,
         cost_usd=None if used.cost_usd is None else used.cost_usd - (before.cost_usd or 0.0),
         seconds=time.perf_counter() - started,
-        stopped=halting() and done < len(todo),
+        stopped=halting() and left > 0,
         waiting=waiting,
         budget_met=budget_met,
         allocation=assembly.allocation,
@@ -206,25 +281,14 @@ def decide(graph: CompiledStateGraph[Any, Any, Any, Any], user: str, at: datetim
     return decision
 
 
-def _prepared(assembly: Assembly, users: Sequence[str], at: datetime) -> Sequence[str]:
-    """Users in order; the slates without reasoning are computed just ahead, many at a time."""
-    from .backbone_tool import BackboneRecommender
-
-    recommender = assembly.parts.recommender
-    if not isinstance(recommender, BackboneRecommender):
-        return users
-    return _Ahead(recommender, users, at, assembly.settings.slate_size)
-
-
-class _Ahead(list[str]):
-    """The users, with a batch of baseline slates made whenever the next ``AHEAD`` of them are reached."""
-
-    def __init__(self, recommender: BackboneRecommender, users: Sequence[str], at: datetime, size: int) -> None:
-        super().__init__(users)
-        self._recommender, self._at, self._size = recommender, at, size
-
-    def __iter__(self):  # type: ignore[no-untyped-def]
-        for low in range(0, len(self), AHEAD):
-            part = list(self[low : low + AHEAD])
-            self._recommender.prepare(part, self._at, self._size)
-            yield from part
+def _prepared(assembly: Assembled, memory: Memory, users: Sequence[str], at: datetime) -> Iterator[str]:
+    """Users in order; where it pays, slates without reasoning are made many at a time when the next ``AHEAD`` are reached."""
+    recommender, settings = assembly.parts.recommender, assembly.settings
+    if not isinstance(recommender, Preparing):
+        yield from users
+        return
+    for low in range(0, len(users), AHEAD):
+        part = {decision_id(settings.run, user, at): user for user in users[low : low + AHEAD]}
+        beside = memory.recorded(part) if low else ()  # by another command, since this one looked
+        recommender.prepare([user for key, user in part.items() if key not in beside], at, settings.slate_size)
+        yield from part.values()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -25,13 +26,18 @@ if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
     from langgraph.graph import StateGraph
 
-    from rolegen_graphs.words import Decision
+    from rolegen_graphs.reports import OutcomeReport
+    from rolegen_graphs.words import Decision, Outcome
 
     from .assembly import Assembly
     from .batch import AwakenReport
+    from .feedback import AttributionReport, FeedbackReport
     from .forecast import Forecast
+    from .improve import ImproveReport
     from .ingest.report import IngestReport
+    from .lessons import LearningReport
     from .memory import Memory
+    from .memory.verification import Difference, Verification
     from .nearline import ExportReport, ImportReport
 
 
@@ -95,7 +101,10 @@ class RoleGen:
         from .memory import open_memory
 
         self.project.store.mkdir(parents=True, exist_ok=True)
-        return open_memory(self.project.memory_url, horizon_days=self.project.settings.slate.horizon_days)
+        settings = self.project.settings
+        return open_memory(
+            self.project.memory_url, horizon_days=settings.slate.horizon_days, outage_s=settings.memory.outage_s
+        )
 
     def ingest(self, *, progress: Progress = _silent) -> IngestReport:
         """Read the log and catalogue of the project file into the store."""
@@ -127,6 +136,15 @@ class RoleGen:
         )
         return folder
 
+    def improve(self, at: datetime | str, *, progress: Progress = _silent) -> ImproveReport:
+        """Let what happened before ``at`` make later decisions better: fine-tune the promoted artefacts, test the result on
+        a held-back time, then promote it or roll it back. See :mod:`rolegen_agent.improve.run`."""
+        from .improve import improve
+
+        report = improve(self.project, self.memory, moment(at), progress=progress)
+        self._assemblies.clear()
+        return report
+
     def assembly(self, at: datetime | str) -> Assembly:
         """The filled ports for decisions at ``at``, loaded once."""
         from .assembly import assemble
@@ -141,7 +159,13 @@ class RoleGen:
         from rolegen_graphs import create_decision_graph
 
         assembly = self.assembly(at)
-        return create_decision_graph(assembly.parts, settings=assembly.settings)
+        parts = assembly.parts
+        if assembly.client is not None:
+            from .observer import BeginningObserver
+
+            # Noted before the first call: the calls of a decision that breaks off are then known by run and user.
+            parts = replace(parts, observer=BeginningObserver(parts.observer, self.memory, assembly.settings.run))
+        return create_decision_graph(parts, settings=assembly.settings)
 
     def awaken(
         self,
@@ -158,7 +182,7 @@ class RoleGen:
             llm_budget: calls (``200``) or dollars (``"2.50usd"``) that are spent on the users for whom thinking matters
                 most; the evidence reasoner decides on the others. Budget and users are part of the run.
         """
-        from .batch import awaken
+        from .batch import awaken, under_way
 
         assembly = self.assembly(at) if llm_budget is None else self._budgeted(users, at, llm_budget, progress, stop)
         settings, parts, thinking = self.project.settings, None, assembly.client is not None
@@ -173,12 +197,31 @@ class RoleGen:
             users,
             moment(at),
             # Without an LLM nobody waits for anything, and threads would only fight over the interpreter: see processes.py.
-            workers=settings.llm.concurrency if thinking else 1,
+            workers=under_way(settings.llm.concurrency) if thinking else 1,
             checkpoints=self._checkpoints() if thinking or settings.memory.keep_checkpoints else None,
             keep_checkpoints=settings.memory.keep_checkpoints,
             progress=lambda done, total: progress("awaken", done, total),
             stop=stop,
             parts=parts,
+        )
+
+    def reflect(self, at: datetime | str, *, progress: Progress = _silent) -> LearningReport:
+        """Learn lessons from the decisions whose outcomes were known by ``at``; they serve decisions after it.
+
+        See :mod:`rolegen_agent.lessons.learning`. With an LLM reasoner the LLM proposes too; outcomes decide.
+        """
+        from .assembly import proposer
+        from .lessons import learn
+
+        wanted = self.project.settings.lessons
+        return learn(
+            self.memory,
+            moment(at),
+            support=wanted.support,
+            false_rate=wanted.false_rate,
+            days=wanted.days,
+            proposer=proposer(self.project, self.memory, chat=self._chat, model=self._model),
+            progress=progress,
         )
 
     def forecast(self, users: Sequence[str], at: datetime | str, *, progress: Progress = _silent) -> Forecast:
@@ -265,14 +308,14 @@ class RoleGen:
 
     def decide(self, user: str, at: datetime | str) -> Decision:
         """Decide on one user and remember it."""
-        graph = self._begin(user, at)
+        graph = self.graph(at)
         return cast("Decision", graph.compile().invoke({"user": user, "at": moment(at)})["decision"])
 
     async def adecide(self, user: str, at: datetime | str) -> Decision:
         """As :meth:`decide`, without blocking the event loop."""
         import asyncio
 
-        graph = await asyncio.to_thread(self._begin, user, at)
+        graph = await asyncio.to_thread(self.graph, at)
         return cast("Decision", (await graph.compile().ainvoke({"user": user, "at": moment(at)}))["decision"])
 
     def stream(self, user: str, at: datetime | str, *, mode: Mode | Sequence[Mode] = "updates") -> Iterator[Any]:
@@ -280,7 +323,7 @@ class RoleGen:
         ``messages`` brings the LLM's words as it writes them, ``custom`` tells how each call ended and what it cost.
         Several modes come as pairs (mode, part)."""
         modes: Any = mode if isinstance(mode, str) else list(mode)
-        graph = self._begin(user, at)
+        graph = self.graph(at)
         yield from graph.compile().stream({"user": user, "at": moment(at)}, stream_mode=modes)
 
     async def astream(
@@ -290,7 +333,7 @@ class RoleGen:
         import asyncio
 
         modes: Any = mode if isinstance(mode, str) else list(mode)
-        graph = (await asyncio.to_thread(self._begin, user, at)).compile()
+        graph = (await asyncio.to_thread(self.graph, at)).compile()
         async for part in graph.astream({"user": user, "at": moment(at)}, stream_mode=modes):
             yield part
 
@@ -315,12 +358,136 @@ class RoleGen:
 
         return awaken_tool(self.decide, at)
 
-    def _begin(self, user: str, at: datetime | str) -> StateGraph[Any, Any, Any, Any]:
-        """The graph, with a note of the decision: calls of one that breaks off are then known by run and user."""
-        assembly = self.assembly(at)
-        if assembly.client is not None:
-            self.memory.begin(assembly.settings.run, user, moment(at))
-        return self.graph(at)
+    def erase(self, user: str) -> dict[str, int]:
+        """Delete what the memory and the checkpoints hold about one person; returns the deleted rows by table.
+
+        Raises:
+            MemoryStoreError: another program keeps what was deleted readable in a file; repeat it after that one's end.
+        """
+        from .memory.forgetting import erase_checkpoints
+
+        # Checkpoints first: after a kill in between the memory still knows which decisions they belonged to.
+        threads = erase_checkpoints(self._checkpoints(), user, self.memory.decisions_of(user))
+        return {**self.memory.erase(user), "checkpoints": threads}
+
+    def prune(self, before: datetime, *, dry_run: bool = False, progress: Progress = _silent) -> dict[str, int]:
+        """Delete what was recorded before ``before``, see :meth:`rolegen_agent.memory.Memory.prune`."""
+        return self.memory.prune(before, dry_run=dry_run, progress=lambda done, total: progress("prune", done, total))
+
+    def verify(self, *, progress: Progress = _silent, tally: Verification | None = None) -> Iterator[Difference]:
+        """What the memory says that does not follow from the rest of it, or from the catalogue; nothing is changed."""
+        import polars as pl
+
+        file = self.project.items
+        known = set(pl.read_parquet(file, columns=["item"])["item"].to_list()) if file.exists() else None
+        return self.memory.verify(known_items=known, progress=progress, tally=tally)
+
+    def record_outcomes(
+        self,
+        outcomes: Iterable[Outcome | OutcomeReport | Mapping[str, object]],
+        *,
+        source: str = "api",
+        on_bad: Literal["raise", "keep"] = "raise",
+    ) -> FeedbackReport:
+        """Remember what came of decisions; the same twice changes nothing. See :class:`rolegen_graphs.reports.OutcomeReport`.
+
+        What cannot be recorded becomes a dead letter and stops nothing else.
+
+        Args:
+            on_bad: ``keep`` only counts dead letters; ``raise`` raises after everything else was recorded.
+
+        Raises:
+            InputError: with ``raise``, for the first that could not be recorded.
+        """
+        from .feedback.recording import record_rows, row_of
+
+        rows = (row_of(number, given, source) for number, given in enumerate(outcomes, start=1))
+        report = record_rows(self.memory, rows, source)
+        if on_bad == "raise":
+            report.raise_for_dead()
+        return report
+
+    def read_feedback(self, file: str | Path, *, progress: Progress = _silent) -> FeedbackReport:
+        """Record an outcome file (CSV, JSON lines or Parquet); see :mod:`rolegen_agent.feedback.files`."""
+        from .feedback import read_reports, record_rows
+
+        return record_rows(
+            self.memory,
+            read_reports(Path(file)),
+            str(file),
+            progress=lambda done: progress("feedback", done, 0),
+        )
+
+    def outcomes_from_log(
+        self, *, run: str | None = None, progress: Progress = _silent, stop: Event | None = None
+    ) -> FeedbackReport:
+        """Record what the ingested log says of every decision that it knows more about than the memory."""
+        from .feedback import record_from_log
+
+        return record_from_log(
+            self.project,
+            self.memory,
+            run=run,
+            progress=lambda done, total: progress("feedback", done, total),
+            stop=stop,
+        )
+
+    def retry_dead_letters(self, *, progress: Progress = _silent) -> FeedbackReport:
+        """Try again what could not be recorded, for instance because its decision was not in memory yet."""
+        from .feedback import retry_letters
+
+        return retry_letters(self.memory, progress=lambda done: progress("retry", done, 0))
+
+    def attribute(
+        self,
+        *,
+        run: str | None = None,
+        force: bool = False,
+        progress: Progress = _silent,
+        stop: Event | None = None,
+    ) -> AttributionReport:
+        """Credit orders to decisions and path steps, where that is not done yet. See :mod:`rolegen_agent.feedback.crediting`."""
+        from .assembly import open_recommender
+        from .feedback import attribute_orders
+
+        return attribute_orders(
+            self.memory,
+            lambda at: open_recommender(self.project, at),
+            run=run,
+            force=force,
+            progress=lambda done, total: progress("attribute", done, total),
+            stop=stop,
+        )
+
+    def write_shown(self, file: str | Path, *, run: str | None = None) -> int:
+        """Write what was shown, with propensities, in the columns of an event log; returns how many rows."""
+        from .feedback import write_shown
+
+        return write_shown(self.memory, Path(file), run=run)
+
+    def as_feedback_tool(self) -> BaseTool:
+        """A LangChain tool for agents that tells the memory what came of a decision."""
+        from .tool import feedback_tool
+
+        return feedback_tool(lambda given: self.record_outcomes([given], source="tool"))
+
+    def outcome_graph(self, at: datetime | str) -> StateGraph[Any, Any, Any, Any]:
+        """As :meth:`graph`, and then it waits for the outcome; see :func:`rolegen_graphs.outcome_graph.create_outcome_graph`."""
+        from rolegen_graphs.outcome_graph import create_outcome_graph
+
+        return create_outcome_graph(self.graph(at), sink=self.settle)
+
+    def settle(self, report: OutcomeReport) -> Outcome:
+        """Record one report of a named decision, and return what is known of its outcome now.
+
+        Raises:
+            InputError: it cannot be recorded; it is kept as a dead letter.
+        """
+        self.record_outcomes([report], source="graph")
+        found = self.memory.find_outcome(report.decision or "")
+        if found is None:
+            raise InputError("the report names no decision", fix="give its id as `decision`")
+        return found
 
     def _checkpoints(self) -> str | Path:
         url = self.project.memory_url

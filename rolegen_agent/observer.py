@@ -11,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from rolegen_errors import FutureError, InputError
+from rolegen_graphs.ports import Observer
 from rolegen_graphs.words import Behaviour, Event, Fold, Lesson, Observation, PastDecision, Trajectory
 
 from .evidence.log import EVENT_COLUMNS, ITEM_COLUMNS, require_columns
@@ -18,7 +19,7 @@ from .evidence.market import DAY_US, microseconds
 
 Ints = npt.NDArray[np.int64]
 BEHAVIOURS: tuple[Behaviour, ...] = ("expose", "view", "cart", "order", "refund")
-_VIEW, _ORDER, _REFUND = 1, 3, 4
+_EXPOSE, _VIEW, _ORDER, _REFUND = 0, 1, 3, 4
 
 
 class Remembers(Protocol):
@@ -29,15 +30,24 @@ class Remembers(Protocol):
     def past_decisions(self, user: str, at: datetime) -> Sequence[PastDecision]: ...
 
 
+class Chooses(Protocol):
+    """Which of the lessons in scope a decision gets, see :class:`rolegen_agent.lessons.Retrieval`."""
+
+    def choose(self, trajectory: Trajectory, lessons: Sequence[Lesson]) -> tuple[tuple[Lesson, ...], bool]:
+        """The lessons, and whether there were some that are withheld."""
+        ...
+
+
 class LogObserver:
     """Observations from an event log that is indexed once, so that one user costs microseconds.
 
     Args:
-        events: the ingested log, see :func:`~rolegen_agent.evidence.compute_evidence`.
+        events: the ingested log, see :func:`~rolegen_agent.evidence.compute_evidence`; events of one moment stay in its order.
         items: the catalogue. Events of items that it lacks are never shown; ``unknown_items`` counts them.
         memory: lessons and past decisions; None = there are none.
+        lessons: which of the lessons in scope are shown; None shows all.
         dormant: why a user counts as dormant, by user or by (user, time); None = the time since the last event.
-        max_events: of a longer history the most telling events are listed, and the others folded.
+        max_events: of a longer history the most telling events are listed, what was only shown last, and the others folded.
         telling: items that the evidence says something about; they are kept before others.
         typical_spend: what a customer's value is measured by, see :func:`typical_spend`; None leaves it unknown.
     """
@@ -48,6 +58,7 @@ class LogObserver:
         items: pl.DataFrame,
         *,
         memory: Remembers | None = None,
+        lessons: Chooses | None = None,
         dormant: Callable[[str, datetime], str] | Mapping[str, str] | None = None,
         max_events: int = 120,
         telling: frozenset[str] = frozenset(),
@@ -58,13 +69,14 @@ class LogObserver:
         if max_events < 1:
             raise InputError("max_events must be at least 1", where=str(max_events), fix="leave it at its default")
         self._memory, self._dormant, self._max_events = memory, dormant, max_events
+        self._lessons = lessons
         self._typical_spend = typical_spend
         catalogue = items.sort("item").with_row_index("code")
         self._items: list[str] = catalogue["item"].to_list()
         self._titles: list[str] = catalogue["title"].to_list()
         self._categories: list[str] = catalogue["category"].to_list()
         rows = events.join(catalogue.select("item", "code"), on="item", how="inner", maintain_order="left").sort(
-            "user", "time", "event"
+            "user", "time", maintain_order=True
         )
         self.unknown_items = events.height - rows.height
         """events that are left out because the catalogue lacks their item"""
@@ -140,30 +152,64 @@ class LogObserver:
                     where=f"{what} {key}, user {user}",
                     fix="the memory must answer with what it knew strictly before the decision time",
                 )
-        return Observation(trajectory=trajectory, lessons=lessons, past=past)
+        withheld = False
+        if self._lessons is not None:
+            lessons, withheld = self._lessons.choose(trajectory, lessons)
+        return Observation(trajectory=trajectory, lessons=lessons, lessons_withheld=withheld, past=past)
 
     def _chosen(self, start: int, stop: int) -> Ints:
         """Rows to show, in time order. Of a long history: the newest half, then rebought items, those of the first
-        order, those with evidence, then the newest of the rest."""
+        order, those with evidence, then the newest of the rest.
+
+        What was only shown comes last. A look that a showing asked for brings that showing along, since without it the look would read
+        as one of the user's own accord.
+        """
         rows = np.arange(start, stop)
         if len(rows) <= self._max_events:
             return rows
-        newest = self._max_events // 2
-        rest = rows[: len(rows) - newest]
+        done = rows[self._behaviour[rows] != _EXPOSE]
         ordered = rows[self._behaviour[rows] == _ORDER]
         pairs = np.unique(np.stack([self._code[ordered], self._us[ordered] // DAY_US]), axis=1)
         codes, days = np.unique(pairs[0], return_counts=True)
-        order_days = np.zeros(len(rest), dtype=np.int64)
+        order_days = np.zeros(len(done), dtype=np.int64)
         if len(codes):
-            place = np.minimum(np.searchsorted(codes, self._code[rest]), len(codes) - 1)
-            order_days = np.where(codes[place] == self._code[rest], days[place], 0)
-        order_days[self._behaviour[rest] != _ORDER] = 0
-        first = self._us[rest] // DAY_US == (self._us[ordered[0]] // DAY_US if len(ordered) else -1)
-        first &= self._behaviour[rest] == _ORDER
+            place = np.minimum(np.searchsorted(codes, self._code[done]), len(codes) - 1)
+            order_days = np.where(codes[place] == self._code[done], days[place], 0)
+        order_days[self._behaviour[done] != _ORDER] = 0
+        first = self._us[done] // DAY_US == (self._us[ordered[0]] // DAY_US if len(ordered) else -1)
+        first &= self._behaviour[done] == _ORDER
         weight = np.where(order_days > 1, order_days, 0)
-        keys = (-self._us[rest], ~self._telling[self._code[rest]], ~first, -weight)
-        best = rest[np.lexsort(keys)][: self._max_events - newest]
-        return np.concatenate([np.sort(best), rows[len(rows) - newest :]])
+        keys = (-self._us[done], ~self._telling[self._code[done]], ~first, -weight)
+        asked = dict(zip(done.tolist(), self._asked_by(done, rows).tolist(), strict=True))
+        chosen: set[int] = set()
+        for room, order in (
+            (self._max_events // 2, done[::-1]),
+            (self._max_events, done[np.lexsort(keys)]),
+            (self._max_events, rows[::-1]),
+        ):
+            for row in order.tolist():
+                with_it = {row, asked.get(row, -1)} - {-1} - chosen
+                if len(chosen) + len(with_it) <= room:
+                    chosen |= with_it
+                if len(chosen) >= room:
+                    break
+        return np.sort(np.fromiter(chosen, dtype=np.int64, count=len(chosen)))
+
+    def _asked_by(self, done: Ints, rows: Ints) -> Ints:
+        """The row in which the item of each of ``done`` was last shown before in the same visit; -1 where it was not."""
+        shown = rows[self._behaviour[rows] == _EXPOSE]
+        if not len(shown) or not len(done):
+            return np.full(len(done), -1)
+        low = rows[0]
+
+        def key(of: Ints) -> Ints:
+            found: Ints = (self._visit[of] - self._visit[low]) * len(self._items) + self._code[of]
+            return found
+
+        span = len(rows)
+        places = np.sort(key(shown) * span + shown - low)
+        before = places[np.searchsorted(places, key(done) * span + done - low) - 1]
+        return np.where(before // span == key(done), before % span + low, -1)
 
     def _folded(self, start: int, stop: int, chosen: Ints) -> tuple[Fold, ...]:
         """The rows that are not ``chosen``, one fold for each stretch of them between two chosen ones."""
@@ -228,6 +274,25 @@ class LogObserver:
             return self._dormant[user]
         what = f"ordered on {orders} day{'s' if orders != 1 else ''}" if orders else "never ordered"
         return f"{what}; last seen {idle:.0f} days before the decision"
+
+
+class Begins(Protocol):
+    """What is told that a decision starts."""
+
+    def begin(self, run: str, user: str, at: datetime) -> str: ...
+
+
+class BeginningObserver:
+    """An observer that tells the memory of each decision of ``run`` before anybody is asked."""
+
+    def __init__(self, observer: Observer, memory: Begins, run: str) -> None:
+        self._observer, self._memory, self._run = observer, memory, run
+
+    def observe(self, user: str, at: datetime) -> Observation:
+        """As the observer within."""
+        seen = self._observer.observe(user, at)  # a user without a past is an error, and no decision begins
+        self._memory.begin(self._run, user, at)
+        return seen
 
 
 def typical_spend(events: pl.DataFrame) -> float | None:

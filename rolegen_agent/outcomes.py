@@ -21,7 +21,7 @@ class Basket(NamedTuple):
 
 
 def first_order_baskets(
-    events: pl.DataFrame, at: datetime, horizon_days: int, users: Sequence[str]
+    events: pl.DataFrame, at: datetime, horizon_days: float, users: Sequence[str]
 ) -> dict[str, Basket]:
     """What each user bought on the first day with a net order in ``[at, at + horizon_days)``; who did not is absent.
 
@@ -75,7 +75,13 @@ def first_order_baskets(
 
 
 def outcomes_of(
-    events: pl.DataFrame, decisions: Mapping[str, str], at: datetime, horizon_days: int, log_end: datetime
+    events: pl.DataFrame,
+    decisions: Mapping[str, str],
+    at: datetime,
+    horizon_days: float,
+    log_end: datetime,
+    *,
+    watched: bool = False,
 ) -> list[Outcome]:
     """The outcome of each decision at ``at``, as far as the log goes.
 
@@ -84,9 +90,17 @@ def outcomes_of(
         decisions: user -> decision id.
         log_end: time of the log's last event. Where it lies before the end of the horizon, "no order" is not final: it
             may still come.
+        watched: the log has views or carts, so that what was not engaged with is known too.
     """
     final = log_end >= at + timedelta(days=horizon_days)
     bought = first_order_baskets(events, at, horizon_days, list(decisions))
+    window = events.filter(
+        pl.col("user").is_in(list(decisions)),
+        pl.col("time") >= at,
+        pl.col("time") < at + timedelta(days=horizon_days),
+    ).with_columns(pl.col("behaviour").cast(pl.String))
+    undone = _undone(window, bought)
+    engaged = _engaged(window, bought) if watched else {}
     return [
         Outcome(
             decision=decision,
@@ -95,7 +109,34 @@ def outcomes_of(
             items=tuple(basket.items) if basket else (),
             value=basket.value if basket else 0.0,
             final=final or basket is not None,
+            known_at=log_end,
+            refunded_at=undone.get(user),
+            engaged=engaged.get(user, ()) if watched else None,
         )
         for user, decision in decisions.items()
         for basket in (bought.get(user),)
     ]
+
+
+def _undone(window: pl.DataFrame, bought: Mapping[str, Basket]) -> dict[str, datetime]:
+    """When the last refund came of users who ordered and kept nothing."""
+    orderers = window.filter(pl.col("behaviour") == "order")["user"].unique().to_list()
+    empty = [user for user in orderers if user not in bought]
+    refunds = window.filter((pl.col("behaviour") == "refund") & pl.col("user").is_in(empty))
+    return dict(refunds.group_by("user").agg(pl.col("time").max()).iter_rows())
+
+
+def _engaged(window: pl.DataFrame, bought: Mapping[str, Basket]) -> dict[str, tuple[str, ...]]:
+    """Distinct items looked at, put into the cart or ordered, up to the order where there is one."""
+    until = pl.DataFrame(
+        {"user": list(bought), "until": [basket.ordered_at for basket in bought.values()]},
+        schema={"user": pl.String, "until": pl.Datetime("us", "UTC")},
+    )
+    found = (
+        window.filter(pl.col("behaviour").is_in(["view", "cart", "order"]))
+        .join(until, on="user", how="left")
+        .filter(pl.col("until").is_null() | (pl.col("time") <= pl.col("until")))
+        .group_by("user")
+        .agg(pl.col("item").unique().sort())
+    )
+    return {user: tuple(items) for user, items in found.iter_rows()}

@@ -1,7 +1,8 @@
 """Decisions in several processes: without an LLM the loop is bound by Python, which threads cannot share.
 
 Each worker opens the project for itself and writes to the same memory. A worker ignores Ctrl-C: the caller stops handing
-out work, and what is under way is finished and kept.
+out work, and what is under way is finished and kept. A worker ends when its caller is killed, and a killed worker ends the
+caller with an error; the same command then goes on.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
 from datetime import datetime
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
+
+from rolegen_errors import ProjectError
+from rolegen_graphs import decision_id
 
 from .batch import AwakenReport
 from .facade import Progress, RoleGen, moment
@@ -46,8 +50,9 @@ def awaken_in_processes(
         return shop.awaken(users, at, llm_budget=llm_budget, progress=progress, stop=stop)
     started, when = time.perf_counter(), moment(at)
     assembly, wanted = shop.assembly(when), list(dict.fromkeys(users))
-    finished = {user for user, then in shop.memory.finished(assembly.settings.run) if then == when}
-    todo = [user for user in wanted if user not in finished]
+    keys = {decision_id(assembly.settings.run, user, when): user for user in wanted}
+    recorded = shop.memory.recorded(keys)
+    todo = [user for key, user in keys.items() if key not in recorded]
     count, decided = processes or min(os.cpu_count() or 1, 4), 0
     if assembly.client is None and count > 1 and len(todo) >= 2 * CHUNK:
         earlier = len(wanted) - len(todo)
@@ -66,7 +71,8 @@ def _spread(
 ) -> int:
     """Decisions made. The first error of a worker is raised after what is under way has ended."""
     chunks = iter([users[low : low + CHUNK] for low in range(0, len(users), CHUNK)])
-    done, error = 0, None
+    done = 0
+    error: BaseException | None = None
     under_way: set[Future[int]] = set()
     # Spawned, not forked: a fork would copy locks of torch's and the database's threads in whatever state they are.
     with ProcessPoolExecutor(processes, get_context("spawn"), _open, (shop.project.root, shop.overrides)) as pool:
@@ -75,7 +81,10 @@ def _spread(
                 chunk = next(chunks, None)
                 if chunk is None:
                     break
-                under_way.add(pool.submit(_decide, chunk, at))
+                try:
+                    under_way.add(pool.submit(_decide, chunk, at))
+                except BrokenExecutor as broken:
+                    error = broken
             if not under_way:
                 break
             ready, under_way = wait(under_way, return_when=FIRST_COMPLETED)
@@ -84,6 +93,11 @@ def _spread(
                 if future.exception() is None:
                     done += future.result()
                     progress(done)
+    if isinstance(error, BrokenExecutor):
+        raise ProjectError(
+            "a worker process ended without a word: killed, or out of memory",
+            fix="what was decided is kept; give the same command again, and it goes on",
+        ) from error
     if error is not None:
         raise error
     return done
@@ -91,8 +105,22 @@ def _spread(
 
 def _open(root: Path, overrides: Mapping[str, Mapping[str, object]] | None) -> None:
     global _shop
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _shop = RoleGen.open(root, overrides=overrides)
+
+
+def end_with_parent() -> None:
+    """Let this process end when the one that started it is gone; a pool's worker would wait for work for ever. What it was
+    deciding is decided again: a decision is recorded whole or not at all."""
+    parent = parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    Thread(target=watch, name="end-with-parent", daemon=True).start()
 
 
 def _decide(users: Sequence[str], at: datetime) -> int:

@@ -45,9 +45,12 @@ from .settings import (
 )
 
 PROJECT_FILE = "rolegen.toml"
+STORE_FORMAT = 2
+"""of ``events.parquet``: since 2 an event's id depends on the event alone"""
 
 __all__ = [
     "PROJECT_FILE",
+    "STORE_FORMAT",
     "BackboneSettings",
     "BudgetSettings",
     "DataSettings",
@@ -59,6 +62,7 @@ __all__ = [
     "ReasonerSettings",
     "Settings",
     "SlateSettings",
+    "find_project",
     "open_project",
     "parse_date",
     "write_project_file",
@@ -131,11 +135,32 @@ class Project:
         return self.store / "artefacts" / (f"{at:%Y-%m-%d}" if midnight else f"{at:%Y-%m-%dT%H%M%S.%fZ}")
 
     def require_store(self) -> Self:
-        """Raise ``ProjectError`` unless the log has been ingested."""
+        """Raise ``ProjectError`` unless the log has been ingested into a store of this version."""
         for path in (self.events, self.items, self.ingest_report):
             if not path.is_file():
                 raise ProjectError("the log is not ingested yet", where=str(path), fix="run `rolegen ingest` first")
+        found = self._store_format()
+        if found != STORE_FORMAT:
+            newer = found > STORE_FORMAT
+            raise ProjectError(
+                f"the store has format {found}, this version of rolegen-agent reads {STORE_FORMAT}",
+                where=str(self.store),
+                fix="upgrade rolegen-agent: pip install -U rolegen-agent"
+                if newer
+                else "run `rolegen ingest` again, and `rolegen train` for later decisions; the memory keeps its decisions",
+            )
         return self
+
+    def _store_format(self) -> int:
+        try:
+            report = json.loads(self.ingest_report.read_text("utf-8"))
+            return int(report.get("format", 1))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ProjectError(
+                f"the ingestion's report cannot be read: {error}",
+                where=str(self.ingest_report),
+                fix="run `rolegen ingest` again",
+            ) from error
 
 
 def open_project(
@@ -243,6 +268,17 @@ def parse_date(text: str) -> datetime:
     return value.astimezone(UTC)
 
 
+def find_project(path: str | Path | None = None) -> Path | None:
+    """The folder of the project at ``path``, or of the one in the working folder or above; None where there is none.
+
+    Raises ``ProjectError`` when ``path`` is given and holds none.
+    """
+    if path is not None:
+        return _find(path).parent
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / PROJECT_FILE).is_file()), None)
+
+
 def _find(path: str | Path | None) -> Path:
     fix = "run `rolegen init` in the folder of your data, or name the project folder"
     if path is not None:
@@ -251,11 +287,10 @@ def _find(path: str | Path | None) -> Path:
         if not file.is_file():
             raise ProjectError(f"there is no {PROJECT_FILE}", where=str(given), fix=fix)
         return file.resolve()
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / PROJECT_FILE).is_file():
-            return folder / PROJECT_FILE
-    raise ProjectError(f"there is no {PROJECT_FILE} here or in a folder above", where=str(here), fix=fix)
+    folder = find_project()
+    if folder is None:
+        raise ProjectError(f"there is no {PROJECT_FILE} here or in a folder above", where=str(Path.cwd()), fix=fix)
+    return folder / PROJECT_FILE
 
 
 def _environment(folder: Path) -> dict[str, str]:

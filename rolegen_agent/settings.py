@@ -127,6 +127,20 @@ class ReasonerSettings(Section):
         le=60_000,
         description="most tokens of a history in a prompt, estimated; what does not fit is folded",
     )
+    lessons: bool = Field(True, description="whether lessons from earlier outcomes reach decisions")
+    lesson_tokens: int = Field(
+        400,
+        ge=0,
+        le=10_000,
+        description="most tokens of the lessons that a decision gets, estimated; the nearest first",
+    )
+    lessons_withheld: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="share of decisions that get no lessons, drawn by user and time: without them nobody could tell later "
+        "whether the lessons are right",
+    )
 
 
 class LlmSettings(Section):
@@ -241,6 +255,13 @@ class SlateSettings(Section):
     newcomers: int = Field(
         3, ge=0, description="items of a slate that only reasoning brought in, at most; they stand in its lower half"
     )
+    explore: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="0 shows the best slate; above, slates are drawn by chance and their probabilities kept, so that `rolegen "
+        "value` can tell what other slates would have brought; the first item stays first in 96 % at 0.2, 62 % at 0.5",
+    )
     diversity: float = Field(
         0.0,
         ge=0,
@@ -252,12 +273,59 @@ class SlateSettings(Section):
     horizon_days: int = Field(90, ge=1, description="days after the decision within which an order counts")
 
 
+class LessonSettings(Section):
+    """What `rolegen lessons learn` calls a lesson."""
+
+    support: int = Field(20, ge=2, description="users that led with something, and others, before it is looked at")
+    false_rate: float = Field(
+        0.1, gt=0, lt=1, description="share of false lessons among the new ones that is tolerated"
+    )
+    days: int = Field(365, ge=1, description="days that a lesson lives without outcomes that renew it")
+
+
+class ImproveSettings(Section):
+    """How `rolegen improve` learns from what happened, and when it dares to put the result to use."""
+
+    epochs: int = Field(1, ge=0, description="passes over new returns and as many older ones; 0 leaves taste as it is")
+    rate: float = Field(
+        0.2, gt=0, le=1, description="learning rate of these passes, as a share of [backbone] learning_rate"
+    )
+    step: float = Field(
+        0.5, gt=0, le=1, description="how far the weights go from the old ones to those that these passes end with"
+    )
+    returns: int = Field(2_000, ge=1, description="latest returns learnt from, and as many before them")
+    trust: bool = Field(True, description="learn from real decisions how far to trust each reasoner's candidates")
+    outcome: bool = Field(True, description="fit the outcome head and its calibration anew")
+    effect_weights: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        (100.0, 1_000.0, 10_000.0),
+        description="what the effect of showing an item may weigh, nats per unit of probability; the best is chosen on logged "
+        "exposures, 0 where none is surely (95 %) better; [] switches it off",
+    )
+    held_share: float = Field(
+        0.5, gt=0, lt=1, description="share of the time since the last update that is held back to test the new one on"
+    )
+    margin_value: float = Field(
+        0.02, ge=0, description="net orders per showing by which the new one may be worse, where exposures are logged"
+    )
+    margin_hits: float = Field(
+        0.01, ge=0, description="NDCG@10 of what was ordered by which it may be worse, where they are not"
+    )
+    confidence: float = Field(0.8, gt=0.5, lt=1, description="with which it must not be worse by more than the margin")
+    tested_on: int = Field(1_000, ge=1, description="dormant users whose slates are compared, at most")
+    min_returned: int = Field(
+        30, ge=2, description="of whom at least so many must have ordered, or nothing is promoted"
+    )
+
+
 class MemorySettings(Section):
     """Where decisions, calls and outcomes are kept."""
 
     url: str = Field(
         f"sqlite:///{STORE_FOLDER}/memory.sqlite",
         description="SQLAlchemy URL; relative SQLite paths start at this folder; passwords belong in ROLEGEN_MEMORY__URL",
+    )
+    outage_s: float = Field(
+        60.0, ge=0, description="seconds that a database server is waited for when it goes away during a command"
     )
     keep_checkpoints: bool = Field(False, description="keep the LangGraph checkpoints of finished runs")
 
@@ -278,4 +346,6 @@ class Settings(BaseSettings):
     backbone: BackboneSettings = Field(default_factory=lambda: BackboneSettings())
     grounding: GroundingSettings = Field(default_factory=lambda: GroundingSettings())
     slate: SlateSettings = Field(default_factory=lambda: SlateSettings())
+    lessons: LessonSettings = Field(default_factory=lambda: LessonSettings())
+    improve: ImproveSettings = Field(default_factory=lambda: ImproveSettings())
     memory: MemorySettings = Field(default_factory=lambda: MemorySettings())

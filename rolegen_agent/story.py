@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from rolegen_graphs.words import ROLES, Decision, Effect, ItemSpec, Outcome, Path, PathChoice, Role, RoleLabel, Round
+from rolegen_graphs.words import (
+    ROLES,
+    Attribution,
+    Decision,
+    Effect,
+    ItemSpec,
+    Outcome,
+    Path,
+    PathChoice,
+    Role,
+    RoleLabel,
+    Round,
+)
 
-from .report.reasons import choice_words, parts_words
+from .report.reasons import choice_words, lesson_words, parts_words
 from .report.text import bounded, points
 from .report.words import reasoner_words
 
@@ -25,8 +37,10 @@ COLOURS: Mapping[Role, str] = dict(
 )
 
 
-def story(decision: Decision, outcome: Outcome | None, titles: Mapping[str, str]) -> RenderableType:
-    """One customer's decision as a panel; nothing from outside is read as markup."""
+def story(
+    decision: Decision, outcome: Outcome | None, titles: Mapping[str, str], credit: Sequence[Attribution] = ()
+) -> RenderableType:
+    """One customer's decision as a panel; nothing from outside is read as markup. ``credit``: what the order is owed to."""
     last, trajectory = decision.rounds[-1], decision.observation.trajectory
     bought = set(outcome.items) if outcome else set()
     effects, choices = {e.path: e for e in last.effects}, {c.path: c for c in last.choices}
@@ -38,14 +52,21 @@ def story(decision: Decision, outcome: Outcome | None, titles: Mapping[str, str]
         Text(f"  intent now: {last.reading.intent.stage}, {bounded(last.reading.intent.need, 100) or 'no open need'}"),
         _heading("What could bring them back"),
         *(_path(path, effects.get(path.path), choices.get(path.path)) for path in _chosen_first(last)[:SHOWN_PATHS]),
+        *_lessons(decision),
         _heading("Slate (✓ bought afterwards)"),
         _slate(decision, bought),
         _heading("What they really did"),
         _outcome(outcome, titles),
+        *(_credits(credit, titles)),
         Text(f"answered by {bounded(reasoner_words(decision.reasoner), 120)}", style="dim"),
         *([Text(bounded(decision.worth.why, 200), style="dim")] if decision.worth else []),
     ]
     return Panel(Group(*parts), title=Text(f"customer {bounded(decision.user, 40)}", style="bold"), title_align="left")
+
+
+def _lessons(decision: Decision) -> list[RenderableType]:
+    told = lesson_words(decision.observation)
+    return [_heading("What earlier outcomes taught"), *(Text(f"  {line}") for line in told)] if told else []
 
 
 def _heading(text: str) -> Text:
@@ -53,9 +74,10 @@ def _heading(text: str) -> Text:
 
 
 def _telling(labels: tuple[RoleLabel, ...]) -> list[RoleLabel]:
-    """The surest labels, in time order."""
+    """The surest labels, in the order of the reading, which is that of time."""
     best = sorted(labels, key=lambda label: (label.role in ("incidental", "unresolved"), -label.confidence))
-    return sorted(best[:SHOWN_LABELS], key=lambda label: label.event)
+    shown = {label.event for label in best[:SHOWN_LABELS]}
+    return [label for label in labels if label.event in shown]
 
 
 def _label(label: RoleLabel, decision: Decision) -> Text:
@@ -102,7 +124,9 @@ def _slate(decision: Decision, bought: set[str]) -> Table:
     without = {item.item for item in decision.slate_without_reasoning.items}
     for item in decision.slate.items:
         because = Text(item.role or "", style=COLOURS[item.role] if item.role else "")
-        if item.item not in without:
+        if item.drawn_from is not None and item.drawn_from != item.rank:
+            because.append(f" (drawn from rank {item.drawn_from}, p {item.propensity or 0:.2f})", style="dim")
+        if item.item not in without and (decision.slate.draw is None or item.item in decision.slate.draw.late):
             because.append(" (new by reasoning)", style="bold")
         hit = Text("✓" if item.item in bought else "", style="bold green")
         title = Text(bounded(item.title, 44))
@@ -119,3 +143,17 @@ def _outcome(outcome: Outcome | None, titles: Mapping[str, str]) -> Text:
     more = len(outcome.items) - SHOWN_BOUGHT
     text = Text(f"  came back on {outcome.ordered_at.date()} with {len(outcome.items)} items: {shown}")
     return text.append(f" and {more} more" if more > 0 else "")
+
+
+def _credits(credit: Sequence[Attribution], titles: Mapping[str, str]) -> list[Text]:
+    """Parts of the order, the greatest first; what no step has to do with stands last."""
+    lines = []
+    for part in sorted(credit, key=lambda one: (one.step is None, -one.credit)):
+        if part.step is None or part.path is None or part.item is None:
+            lines.append(
+                Text(f"  {part.credit:+.0%} owed to no step: probability of an order without them {part.effect:.3f}")
+            )
+            continue
+        title = bounded(titles.get(part.item, part.item), 44)
+        lines.append(Text(f"  {part.credit:+.1%} path {part.path}, step {part.step}: {title} ({points(part.effect)})"))
+    return [_heading("What the order is owed to, by rollout"), *lines] if lines else []

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.tools import BaseTool, StructuredTool, ToolException
 from pydantic import BaseModel, Field
@@ -15,6 +15,8 @@ from rolegen_prompts import inline
 
 if TYPE_CHECKING:
     from rolegen_graphs.words import Decision
+
+    from .feedback import FeedbackReport
 
 
 class AwakenInput(BaseModel):
@@ -43,6 +45,44 @@ def awaken_tool(decide: Callable[[str, datetime | str], Decision], at: datetime 
         ),
         args_schema=AwakenInput,
         handle_tool_error=True,  # an unknown user is the agent's to mend; it is marked as an error, not as a result
+    )
+
+
+class FeedbackInput(BaseModel):
+    """What the agent passes to tell what came of a decision. Times carry a zone, such as 2011-10-03T10:00:00+00:00."""
+
+    user: str = Field(description="id of the user, as in the shop's log")
+    decision: str | None = Field(
+        None, description="id of the decision, as awaken_user gave it; else found by ordered_at"
+    )
+    ordered_at: str | None = Field(None, description="when the user ordered; leave out if there was no order")
+    items: list[str] = Field(default_factory=list, description="ids of what was ordered")
+    value: float = Field(0.0, description="what was paid and not given back")
+    refunded_at: str | None = Field(None, description="when the order was given back, if it was")
+    refunded_items: list[str] = Field(default_factory=list, description="what of it, if not all")
+    final: bool | None = Field(None, description="false while the user may still order")
+
+
+def feedback_tool(record: Callable[[Mapping[str, object]], FeedbackReport]) -> BaseTool:
+    """``record_feedback``: tells the memory what came of a decision. What cannot be recorded comes back as a tool error."""
+
+    def record_feedback(**given: Any) -> str:
+        try:
+            found = record({name: value for name, value in given.items() if value not in (None, [])})
+        except InputError as error:
+            raise ToolException(str(error)) from error
+        told = "recorded" if found.recorded else "known already" if found.unchanged else "superseded by what is known"
+        return json.dumps({"user": given["user"], "outcome": told}, ensure_ascii=False)
+
+    return StructuredTool.from_function(
+        record_feedback,
+        name="record_feedback",
+        description=(
+            "Report what a user of the shop did after a recommendation: an order, none, or a refund. Report the state of the "
+            "order as it is now; reporting it again changes nothing."
+        ),
+        args_schema=FeedbackInput,
+        handle_tool_error=True,
     )
 
 

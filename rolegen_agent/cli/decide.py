@@ -1,4 +1,4 @@
-"""``awaken``, ``explain`` and the care of the memory: decisions and their traces."""
+"""``awaken`` and ``explain``: decisions and their traces."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..processes import awaken_in_processes
 from ..report.text import bounded
 from ..report.words import reasoner_words
 from .forecast import show_forecast
-from .options import AtOption, JsonOption, ProjectOption
+from .options import AtOption, JsonOption, ProjectOption, PromptsOption
 from .show import BUDGET_MET, as_json, bars, err, out, stop_on_interrupt
 
 
@@ -33,6 +33,7 @@ def awaken(
         str | None, typer.Option("--reasoner", help="evidence (log statistics, no LLM) or llm; else as in the project.")
     ] = None,
     model: Annotated[str | None, typer.Option("--model", help="Model name for --reasoner llm.")] = None,
+    prompts: PromptsOption = None,
     llm_budget: Annotated[
         str | None,
         typer.Option(
@@ -51,6 +52,8 @@ def awaken(
     overrides: dict[str, dict[str, object]] = {}
     if reasoner:
         overrides["reasoner"] = {"kind": reasoner}
+    if prompts:
+        overrides.setdefault("reasoner", {})["prompts"] = str(prompts.resolve())
     if model:
         overrides["llm"] = {"model": model}
     with RoleGen.open(project, overrides=overrides) as shop:
@@ -120,6 +123,8 @@ def explain(
     """Why a user got their slate: roles, intent, paths with effects, candidates and their fate."""
     import polars as pl
 
+    from rolegen_graphs.reports import supersedes
+
     from ..outcomes import outcomes_of
     from ..story import story
 
@@ -134,31 +139,11 @@ def explain(
             later.collect(), {user: decision.decision}, decision.at, shop.project.settings.slate.horizon_days, end
         )[0]
         items = pl.read_parquet(shop.project.items, columns=["item", "title"])
-        out.print(story(decision, outcome, dict(items.iter_rows())))
-
-
-def upgrade(project: ProjectOption = None) -> None:
-    """Bring the memory's tables to this version (SQLite does so by itself)."""
-    from ..memory import open_memory
-
-    with RoleGen.open(project) as shop:
-        shop.project.store.mkdir(parents=True, exist_ok=True)
-        memory = open_memory(shop.project.memory_url, upgrade=True)
-        out.print(f"{memory.url} is up to date", markup=False, soft_wrap=True)
-        memory.close()
-
-
-def erase(
-    user: Annotated[str, typer.Argument(help="User id.")],
-    project: ProjectOption = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-) -> None:
-    """Remove everything the loop memory holds about one person."""
-    if not yes and not Confirm.ask(f"erase all decisions and calls of {bounded(user, 80)}?", console=err):
-        raise typer.Exit(1)
-    with RoleGen.open(project) as shop:
-        counts = shop.memory.erase(user)
-    out.print(", ".join(f"{rows} from {table}" for table, rows in counts.items() if rows) or "nothing was stored")
+        credit = shop.memory.attributions(decision=decision.decision)
+        reported = shop.memory.find_outcome(decision.decision)
+        if reported is not None and supersedes(reported, outcome):
+            outcome = reported  # somebody reported what the log does not hold
+        out.print(story(decision, outcome, dict(items.iter_rows()), credit))
 
 
 def _before_llm(shop: RoleGen, users: Sequence[str], at: str, *, ask: bool, budget: str | None) -> None:

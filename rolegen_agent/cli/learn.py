@@ -51,6 +51,8 @@ def train(
         table.add_row(
             "guard", f"recall@10 falls by {random:.1%} with random candidates, {hostile:.1%} with adversarial ones"
         )
+    manifest = json_module.loads((folder / "evidence" / "manifest.json").read_text("utf-8"))
+    table.add_row("evidence", manifest.get("told", "of an earlier version"))
     out.print(table)
     out.print(f"{folder}; next: rolegen awaken --at {at}", markup=False, soft_wrap=True)
 

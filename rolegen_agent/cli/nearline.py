@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from ..facade import RoleGen
-from .options import AtOption, JsonOption, ProjectOption
+from .options import AtOption, JsonOption, ProjectOption, PromptsOption
 from .show import BUDGET_MET, as_json, bars, err, out, stop_on_interrupt
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def export_batch(
     user: Annotated[list[str] | None, typer.Option("--user", "-u", help="Only these users; may be repeated.")] = None,
     limit: Annotated[int, typer.Option("--limit", help="At most so many users; 0 means all.")] = 0,
     model: Annotated[str | None, typer.Option("--model", help="Model name.")] = None,
+    prompts: PromptsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Decide as far as remembered answers go, and write what is to be asked next. Nothing is sent.
@@ -31,6 +32,8 @@ def export_batch(
     Give FILE to the Batch API, then its results to `rolegen batch import`, and export again, until FILE is empty.
     """
     overrides: dict[str, dict[str, object]] = {"reasoner": {"kind": "llm"}}
+    if prompts:
+        overrides["reasoner"]["prompts"] = str(prompts.resolve())
     if model:
         overrides["llm"] = {"model": model}
     with RoleGen.open(project, overrides=overrides) as shop:

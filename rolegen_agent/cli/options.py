@@ -14,4 +14,10 @@ ProjectOption = Annotated[
 AtOption = Annotated[
     str, typer.Option("--at", help="Decision time, YYYY-MM-DD (midnight UTC): nothing from then on is seen.")
 ]
+PromptsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--prompts", help="Folder of your own prompts; else [reasoner] prompts of the project, if it names one."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]

@@ -17,6 +17,8 @@ out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 BUDGET_MET = 3
 """exit code of a run that stopped at a limit of its LLM budget"""
+DIFFERENCES = 4
+"""exit code of a verification that found something"""
 
 
 class Bars:

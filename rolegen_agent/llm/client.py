@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from threading import BoundedSemaphore, Lock
+from threading import Lock
 from typing import Any
 
 import openai
@@ -26,12 +26,13 @@ from rolegen_graphs.ports import CallLog
 from rolegen_graphs.words import CallSite, LlmCall
 from rolegen_prompts import Message, Prompt, estimate_tokens
 
-from .budget import Budget, Ledger, Limits
+from .budget import Budget, Ledger, Limits, Reservation
 from .failures import FAILURES, Redactor, advice, may_pass, retry_after_s
 from .prices import Price
 from .progress import tell
 from .request import Parameters, Request, StructuredOutput, make_request
-from .turns import Turns
+from .slots import Slots
+from .turns import Claim, Turns
 from .usage import RunUsage
 
 
@@ -51,6 +52,8 @@ class _Trail:
     attempts: int = 0
     latency_s: float = 0.0
     """of the last attempt"""
+    taken: Reservation | None = None
+    """in the budget, by the attempt that brought the answer"""
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -76,6 +79,7 @@ class LlmClient:
         output_reserve: tokens that one answer is expected to need at most; reserved in the budget beforehand.
         structured_output: how the schema is handed to the endpoint; ``off`` leaves it to the prompt alone.
         cache: answer repeated requests from ``log``, and of equal ones at the same time send one.
+        claim: makes that hold for other programs too, see ``Memory.claimed``; None: in this process alone.
         sleep: waits between attempts.
 
     Raises:
@@ -98,6 +102,7 @@ class LlmClient:
         output_reserve: int = 2000,
         structured_output: StructuredOutput = "json_schema",
         cache: bool = True,
+        claim: Claim | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         limits = limits or Limits()
@@ -112,9 +117,9 @@ class LlmClient:
         self.name, self.model, self.budget = name, model, Budget(limits, ledger)
         self.log, self.price = log, price
         self._parameters = parameters if parameters is not None else _parameters_of(model)
-        self._slots = BoundedSemaphore(concurrency)
+        self._slots = Slots(concurrency)
         self.output_reserve, self._structured, self._cache = output_reserve, structured_output, cache
-        self._turns = Turns()
+        self._turns = Turns(claim)
         self._redact = Redactor.of(model)
         self._retries, self._longest_wait_s, self._sleep = retries, longest_wait_s, sleep
         self._backoff = wait_random_exponential(multiplier=0.5, max=longest_wait_s)
@@ -190,7 +195,12 @@ class LlmClient:
 
         self._count(requests=trail.attempts, retries=max(0, trail.attempts - 1))
         if reply is not None:
-            self._keep(request, trail, reply)
+            self._keep(
+                request, trail, reply
+            )  # the answer first: what is paid must not be lost to a database that fails
+            if trail.taken is not None:
+                tokens_in, tokens_out = reply.input_tokens, reply.output_tokens
+                self.budget.settle(trail.taken, tokens_in + tokens_out, self._cost(tokens_in, tokens_out) or 0.0)
             if reply.raw or not reply.refusal:
                 return reply.raw
             told = f"it refused: {reply.refusal[:400]}"
@@ -210,19 +220,20 @@ class LlmClient:
         )
 
     def _once(self, request: Request, trail: _Trail) -> _Reply:
-        """One request over the wire, reserved in the budget before and settled after."""
+        """One request over the wire, reserved in the budget before; one that brings no answer gives its room back."""
         expected, reserve = request.expected_tokens, self.output_reserve
-        with self._slots:
+        with self._slots.taken(request.site):
             taken = self.budget.reserve(request.site.decision, expected + reserve, self._cost(expected, reserve) or 0.0)
             trail.attempts += 1
             began = time.perf_counter()
-            tokens_in = tokens_out = 0
             try:
                 reply = self._invoke(request)
-                tokens_in, tokens_out = reply.input_tokens, reply.output_tokens
+            except BaseException:
+                self.budget.settle(taken, 0, 0.0)
+                raise
             finally:
                 trail.latency_s = time.perf_counter() - began
-                self.budget.settle(taken, tokens_in + tokens_out, self._cost(tokens_in, tokens_out) or 0.0)
+        trail.taken = taken
         return reply
 
     def _invoke(self, request: Request) -> _Reply:

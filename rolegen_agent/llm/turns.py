@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from threading import Lock
+
+Claim = Callable[[str], AbstractContextManager[bool]]
+"""holds a key for a block against other programs too; False if it is held by somebody else"""
+_LOOK_AGAIN_S = 0.05
 
 
 class Turns:
-    """A lock for each key, kept only as long as somebody holds it or waits for it."""
+    """A lock for each key, kept only as long as somebody holds it or waits for it.
 
-    def __init__(self) -> None:
+    ``claim`` makes the other programs on the same memory wait too.
+    """
+
+    def __init__(self, claim: Claim | None = None) -> None:
         self._guard = Lock()
+        self._claim = claim
         self._locks: dict[str, tuple[Lock, int]] = {}
 
     @contextmanager
@@ -22,7 +31,15 @@ class Turns:
             self._locks[key] = lock, users + 1
         try:
             with lock:
-                yield
+                if self._claim is None:
+                    yield
+                    return
+                while True:
+                    with self._claim(key) as mine:
+                        if mine:
+                            yield
+                            return
+                    time.sleep(_LOOK_AGAIN_S)
         finally:
             with self._guard:
                 lock, users = self._locks[key]

@@ -88,7 +88,7 @@ def _walk(
     trajectory: Trajectory, evidence: Evidence, beliefs: Beliefs
 ) -> tuple[list[tuple[Event, _Claim, Intent, Intent]], _Past]:
     """The claim for each event in time order, with the intent before and after it, and what was seen by the end."""
-    events = sorted(trajectory.events, key=lambda event: (event.at, event.event))
+    events = sorted(trajectory.events, key=lambda event: event.at)
     hindsight = Hindsight.of(events, evidence, trajectory.at)
     past = _Past()
     met = walk(events, evidence) if evidence.shown else {}
@@ -110,7 +110,8 @@ def _telling(
     claims: list[tuple[Event, _Claim, Intent, Intent]], limit: int, doubted: frozenset[int]
 ) -> list[tuple[Event, _Claim, Intent, Intent]]:
     """The surest claims, no role taking more than a third; the newest unresolved events fill up to four labels."""
-    ranked = sorted(claims, key=lambda c: (c[0].event not in doubted, -round(c[1].confidence, 6), -c[0].event))
+    newest = list(reversed(claims))  # which comes first among equals
+    ranked = sorted(newest, key=lambda c: (c[0].event not in doubted, -round(c[1].confidence, 6)))
     quota: dict[str, int] = defaultdict(int)
     seen: set[tuple[str, str]] = set()
     chosen, spare = [], []
@@ -126,9 +127,10 @@ def _telling(
             chosen.append(claim)
     chosen = chosen[:limit]
     if len(chosen) < 4:
-        spare.sort(key=lambda c: -c[0].event)
-        chosen += spare[: min(4, limit) - len(chosen)]
-    return sorted(chosen, key=lambda c: (c[0].at, c[0].event))
+        unsure = {c[0].event for c in spare}
+        chosen += [c for c in newest if c[0].event in unsure][: min(4, limit) - len(chosen)]
+    kept = {c[0].event for c in chosen}
+    return [c for c in claims if c[0].event in kept]
 
 
 def _label(event: Event, claim: _Claim, before: Intent, after: Intent, evidence: Evidence) -> RoleLabel:
@@ -209,20 +211,17 @@ def _claim_order(
         claim.offer("gateway", sure, (), f"in the first order, and the user {what}")
     window = timedelta(days=evidence.options.complement_days)
     best: tuple[Event, str] | None = None
-    best_source = (0.0, -1)
+    best_source = 0.0
     sources = beliefs.complements_of.get(event.item, {})
-    for source in sources.keys() & past.last_bought.keys():
-        last = past.last_bought[source]
-        if event.at - last.at > window:
+    for source, last in past.last_bought.items():
+        if source not in sources or event.at - last.at > window:
             continue
         when = "together with" if last.at.date() == day else "soon after"
         why = f"bought {when} {last.title}, which it goes with more often than by chance"
-        # The strongest source wins; among equals the one bought last, so that the order of a set never shows.
-        key = (sources[source], last.event)
-        if key > best_source:
-            best_source, best = key, (last, why)
+        if sources[source] >= best_source:  # the strongest source wins; among equals the one bought last
+            best_source, best = sources[source], (last, why)
     if best is not None:
-        claim.offer("complement", 0.9 * best_source[0], (best[0].event,), best[1], best[0].item)
+        claim.offer("complement", 0.9 * best_source, (best[0].event,), best[1], best[0].item)
     looks = past.looked.get(event.category, [])
     near = [e for e in looks if event.at - e.at <= timedelta(days=evidence.options.active_days)]
     if near:
@@ -286,6 +285,7 @@ def _advance(past: _Past, event: Event, before: Intent, evidence: Evidence) -> I
     seen = seen | {event.item}
     if event.behaviour == "order":
         past.bought[event.item].append(event)
+        past.last_bought.pop(event.item, None)  # so that the dictionary stays in the order of buying
         past.last_bought[event.item] = event
         after = Intent(stage="satisfied", category=event.category, need=f"bought {event.title}")
     else:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from rolegen_graphs.words import Correction, ItemSpec, Path, Role, Statistic, Trajectory
+from rolegen_graphs.words import Correction, ItemSpec, Lesson, Path, Role, Statistic, Trajectory
 
 from ..evidence.store import Evidence
 from .proposals import (
@@ -56,10 +56,44 @@ class Limits:
         )
 
 
+@dataclass(frozen=True)
+class Advice:
+    """What lessons say of kinds and categories: how much the surest one adds to, or takes from, the rate of orders."""
+
+    kinds: Mapping[int, float]
+    categories: Mapping[str, float]
+
+    @classmethod
+    def of(cls, lessons: Sequence[Lesson]) -> Advice:
+        kinds: dict[int, float] = {}
+        categories: dict[str, float] = {}
+        for lesson in lessons:
+            claim, effect = lesson.claim, lesson.effect
+            if claim is None or effect is None:
+                continue
+            bound = max(0.0, effect.low) if claim.direction == "lead" else min(0.0, effect.high)
+            if claim.subject == "category":
+                categories[claim.value] = max(bound, categories.get(claim.value, 0.0), key=abs)
+                continue
+            for kind in KINDS:
+                if claim.value == (kind.role if claim.subject == "role" else kind.name):
+                    kinds[kind.number] = max(bound, kinds.get(kind.number, 0.0), key=abs)
+        return cls(kinds, categories)
+
+
+NO_ADVICE = Advice({}, {})
+
+
 def build_paths(
-    trajectory: Trajectory, proposals: Proposals, evidence: Evidence, limits: Limits, count: int
+    trajectory: Trajectory,
+    proposals: Proposals,
+    evidence: Evidence,
+    limits: Limits,
+    count: int,
+    advice: Advice = NO_ADVICE,
 ) -> tuple[Path, ...]:
-    """At most ``count`` paths of different kinds, the likeliest first; no item stands in two of them."""
+    """At most ``count`` paths of different kinds, those that lessons say to lead with first, then the likeliest; no item
+    stands in two of them. A kind that lessons say to avoid comes last, where nothing else is left."""
     band = _price_band(trajectory)
     taken: set[int] = set()
     used_categories: dict[str, int] = {}
@@ -67,7 +101,9 @@ def build_paths(
     paths: list[Path] = []
     remaining = [kind for kind in KINDS if kind.number not in limits.dropped]
     while remaining and len(paths) < count:
-        choices = [(kind, _pick(kind, proposals, limits, taken, used_categories, reached)) for kind in remaining]
+        choices = [
+            (kind, _pick(kind, proposals, limits, taken, used_categories, reached, advice)) for kind in remaining
+        ]
         choices = [(kind, rows) for kind, rows in choices if rows]
         rebuys = sum(path.path in (REBUY.number, HABIT.number) for path in paths)
         if rebuys >= max(1, count - DISTINCT_ROLES) or (limits.spread and rebuys):
@@ -75,7 +111,14 @@ def build_paths(
             choices = new or choices
         if not choices:
             break
-        kind, rows = max(choices, key=lambda choice: (sum(proposals.chance[choice[1]]), -choice[0].number))
+        kind, rows = max(
+            choices,
+            key=lambda choice: (
+                advice.kinds.get(choice[0].number, 0.0),
+                sum(proposals.chance[choice[1]]),
+                -choice[0].number,
+            ),
+        )
         remaining.remove(kind)
         taken.update(rows)
         reached.opened.add(_category(rows[0], proposals))
@@ -102,11 +145,18 @@ def _pick(
     taken: set[int],
     used_categories: dict[str, int],
     reached: _Reached,
+    advice: Advice,
 ) -> list[int]:
     """Rows of one path, the intervention first and the target last, each in a category of its own where a likely one has it."""
     rows: list[int] = []
     counts = dict(used_categories)
-    for row in proposals.members(kind, due_only=kind.number in limits.due_only).tolist():
+    members = proposals.members(kind).tolist()
+    if kind.number in limits.due_only:
+        due = proposals.members(kind, due_only=True).tolist()
+        if due[:LIKELY] == members[:LIKELY]:  # all of it is due, so the path is not too early: it is of no use
+            return []
+        members = due
+    for row in members:
         category = _category(row, proposals)
         if row in taken or (limits.spread and counts.get(category, 0) >= PER_CATEGORY):
             continue
@@ -116,6 +166,10 @@ def _pick(
             break
     if not rows:
         return []
+    if advice.categories:  # of the likely items those of an advised category come first, and of an avoided one last
+        rows.sort(key=lambda row: -advice.categories.get(_category(row, proposals), 0.0))
+        kept = [row for row in rows if advice.categories.get(_category(row, proposals), 0.0) >= 0]
+        rows = kept or rows
     first = next((row for row in rows if _category(row, proposals) not in reached.opened), rows[0])
     rest = [row for row in rows if row != first]
     if not rest:
@@ -148,6 +202,7 @@ def _path(
         intervention=specs[0],
         steps=tuple(specs[1:]),
         why=_why(kind, rows[0], trajectory, proposals, evidence),
+        kind=kind.name,
     )
 
 

@@ -25,7 +25,7 @@ from ..evidence.signals import Reference
 from ..evidence.store import Evidence
 from .beliefs import Beliefs
 from .labels import believe_trajectory, read_trajectory
-from .paths import Limits, build_paths
+from .paths import Advice, Limits, build_paths
 from .proposals import propose
 from .reflection import reflect_on, relaxed
 
@@ -65,10 +65,13 @@ class EvidenceReasoner:
     def simulate(
         self, seen: Observation, reading: Reading, corrections: Sequence[Correction], *, site: CallSite
     ) -> tuple[Path, ...]:
-        """Diverse paths, each of another kind. A path's number names its kind, the same in every round."""
+        """Diverse paths, each of another kind, ordered by lessons first. A path's number names its kind, the same in every
+        round."""
         self._refuse_the_past(seen)
         proposals = propose(seen.trajectory, self._evidence, self._beliefs, self._market, self._reference)
-        return build_paths(seen.trajectory, proposals, self._evidence, Limits.of(corrections), self._paths)
+        return build_paths(
+            seen.trajectory, proposals, self._evidence, Limits.of(corrections), self._paths, Advice.of(seen.lessons)
+        )
 
     def revise(
         self, seen: Observation, rejected: Sequence[Candidate], *, site: CallSite

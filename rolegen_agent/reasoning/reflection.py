@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rolegen_graphs.nodes.feedback import MAPPED_TOO_OFTEN
 from rolegen_graphs.words import (
     Candidate,
     Correction,
@@ -15,11 +16,6 @@ from rolegen_graphs.words import (
     Signal,
     Trajectory,
 )
-
-from .proposals import HABIT, KINDS, REBUY
-
-MAPPED_TOO_OFTEN = 2
-"""specs of one path that lost their price band or category before that is called wrong"""
 
 
 def reflect_on(
@@ -38,7 +34,8 @@ def reflect_on(
             if len(lost) == len(by_path[signal.path].specs() if signal.path in by_path else lost):
                 corrections.append(Correction(kind="ungrounded", path=signal.path, detail=signal.detail))
         elif signal.kind == "negative_effect":
-            early = signal.path in (REBUY.number, HABIT.number)
+            # An LLM numbers its paths as it likes, so that the role tells what the number does not.
+            early = signal.path in by_path and by_path[signal.path].intervention.role == "replenishment"
             kind: CorrectionKind = "too_early" if early else "wrong_role"
             corrections.append(Correction(kind=kind, path=signal.path, detail=signal.detail))
         elif signal.kind == "disagreement":
@@ -64,8 +61,8 @@ def _lesson(trajectory: Trajectory, paths: dict[int, Path], effects: Sequence[Ef
     if not clear:
         return ()
     effect = max(clear, key=lambda e: (abs(e.change), -e.path))
-    names = {kind.number: kind.name for kind in KINDS}
-    kind = names.get(effect.path, paths[effect.path].intervention.role)
+    path = paths[effect.path]
+    kind = path.kind or path.intervention.role
     verb = "Lead with" if effect.low > 0 else "Do not lead with"
     return (
         f"{verb} the path '{kind}' for {trajectory.cohort}: estimated change of conversion "

@@ -23,7 +23,7 @@ from rolegen_graphs.words import (
     Statistic,
 )
 
-from .reasons import choice_words, parts_words
+from .reasons import choice_words, lesson_words, parts_words
 from .text import bounded
 
 T = TypeVar("T")
@@ -121,6 +121,8 @@ class CustomerSection:
     rounds: int
     thinking: str
     """why an LLM was asked, or was not; empty where there is none"""
+    lessons: tuple[str, ...]
+    """what earlier outcomes taught, as this decision was told"""
     remarks: tuple[str, ...]
     fates: Mapping[Fate, int]
     roles: Mapping[Role, int]
@@ -146,6 +148,8 @@ def customer_section(
     names = {item: (titles or {}).get(item) or known.get(item) or item for item in bought}
     shown = {item.item for item in decision.slate.items}
     plain = {item.item for item in decision.slate_without_reasoning.items}
+    if decision.slate.draw is not None:  # what chance brought up, reasoning did not
+        plain |= set(decision.slate.draw.items) - set(decision.slate.draw.late)
     moments = _moments(decision, last) if last else ()
     return CustomerSection(
         user=bounded(decision.user, _ID),
@@ -174,6 +178,7 @@ def customer_section(
         reasoner=bounded(decision.reasoner, _TITLE),
         rounds=len(decision.rounds),
         thinking=bounded(decision.worth.why, _SENTENCE) if decision.worth else "",
+        lessons=lesson_words(decision.observation),
         remarks=_remarks(decision),
         fates=_count(candidate.fate for candidate in last.candidates) if last else {},
         roles=_count(label.role for label in last.reading.labels) if last else {},

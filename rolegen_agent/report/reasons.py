@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rolegen_graphs.words import PathChoice, RoleLabel
+from rolegen_graphs.words import Observation, PathChoice, RoleLabel
 
 from .text import bounded
 
@@ -28,3 +28,14 @@ def choice_words(choice: PathChoice) -> str:
         return f"not used: {bounded(choice.reason, 160)}"
     ending = {1: "st", 2: "nd", 3: "rd"}.get(choice.place, "th")  # there are never twenty paths
     return f"used, {choice.place}{ending} choice: {bounded(choice.reason, 160)}"
+
+
+def lesson_words(seen: Observation) -> tuple[str, ...]:
+    """Which lessons a decision was shown, in which version; or that it got none on purpose. Texts are bounded and clean."""
+    if seen.lessons_withheld:
+        return ("no lessons: withheld from this decision, so that outcomes can go on judging them",)
+    return tuple(
+        f"lesson {bounded(one.lesson, 16)} of {one.learnt_at:%Y-%m-%d} "
+        f"({one.evidence_for:,} outcomes for it, {one.evidence_against:,} against): {bounded(one.text, 200)}"
+        for one in seen.lessons
+    )

@@ -81,11 +81,11 @@ def test_a_training_that_was_stopped_twice_goes_on_with_the_same_command(rolegen
             until(lambda: (artefacts / "backbone").exists() and any((artefacts / "backbone").iterdir()))
             time.sleep(1)  # further into it, wherever that is
             process.send_signal(blow)
-            _, err = process.communicate(timeout=60)
+            _, err = process.communicate(timeout=180)
         assert process.returncode == code and "Traceback" not in err
         assert not (artefacts / "evidence" / "manifest.json").exists()
         assert rolegen("awaken", "--at", AT, "--project", str(folder)).returncode == 1, "half a training is none"
-    done = rolegen(*command)
+    done = rolegen(*command, timeout=400)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["as_of"] == "2011-09-01T00:00:00+00:00"
     with RoleGen.open(folder) as shop:

@@ -116,9 +116,9 @@ def about(value: Any) -> Any:
 def test_a_run_stops_at_its_limit_and_goes_on_once_that_is_raised_as_if_nothing_had_been(
     project: Path, tmp_path: Path
 ) -> None:
-    users = users_at(project, 6)
+    users = users_at(project, 12)
     twin = Path(shutil.copytree(project, tmp_path / "undisturbed"))
-    with ScriptedLlm() as server:
+    with ScriptedLlm("slow", delay_s=0.05) as server:  # so that requests queue up, and who has come furthest goes first
         with opened(twin, server.url) as shop:
             whole = shop.awaken(users, AT)
             wanted = [shop.trace(user).model_dump(mode="json") for user in users]
@@ -127,7 +127,8 @@ def test_a_run_stops_at_its_limit_and_goes_on_once_that_is_raised_as_if_nothing_
         with opened(project, server.url, budget={"calls_per_run": limit}) as shop:
             first = shop.awaken(users, AT)
             assert first.stopped and first.budget_met.startswith(f"the LLM budget calls_per_run = {limit} is spent")
-            assert first.decided + first.left == 6 and 1 <= first.waiting <= 3 and first.fallbacks == 0
+            assert first.decided + first.left == 12 and first.fallbacks == 0
+            assert first.decided >= 1 and 1 <= first.waiting <= 6, "few are half done"
             assert len(shop.memory.finished(first.run)) == first.decided, "what waits is not recorded"
             assert first.calls == limit == len(server.chats) - asked
         with opened(project, server.url, budget={"calls_per_run": limit}) as shop:

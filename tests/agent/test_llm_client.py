@@ -579,13 +579,17 @@ def test_twenty_customers_with_every_question(connect: Connect, memory: Memory) 
     reasoner = LlmReasoner(client, model=client.name)
     for number in range(20):
         where = site(f"customer-{number}")
-        seen = make_observation([make_event(number * 10 + i, 50 - i, category=f"c{i % 3}") for i in range(8)])
+        seen = make_observation(
+            [make_event(number * 10 + i, 50 - i, category=f"c{i % 3}", quantity=number + 1) for i in range(8)]
+        )
         reading = reasoner.reason(seen, (), site=where)
         paths = reasoner.simulate(seen, reading, (), site=where)
         reflection = reasoner.reflect(seen, reading, paths, (), (), (), site=where)
         assert reading.labels and len(paths) == 4 and reflection.corrections
     usage = client.usage
     assert usage.requests == len(server.chats) and usage.failed == 0
-    assert usage.answered == len(memory.calls()) == len(server.chats) - 1
-    assert sum(call.input_tokens for call in memory.calls()) == usage.input_tokens
+    assert usage.answered == len(server.chats) - 1
+    # Customers of whom the prompt says the same share an answer: reflections, which see no history, above all.
+    assert usage.answered + usage.cached == len(memory.calls())
+    assert sum(call.input_tokens for call in memory.calls() if not call.cached) == usage.input_tokens
     assert AT.isoformat()[:10] in server.chats[-2].prompt

@@ -128,6 +128,30 @@ def test_a_long_history_keeps_what_tells_most() -> None:
     assert whole.total_events == len(whole.events) == 102 and whole.folded == ()
 
 
+def test_what_was_done_comes_before_what_was_only_shown() -> None:
+    rows = []
+    for day in range(30):  # four showings a visit, of which the pot's is answered by a look
+        rows += [("u", item, day, "expose") for item in ("cup", "tea", "pot", "cup")]
+        rows += [("u", "pot", day + 0.01, "view")]
+    rows += [("u", "tea", 31.0, "view")]
+    seen = LogObserver(log(*rows), ITEMS, max_events=20).observe("u", AT).trajectory
+    kinds = Counter(event.behaviour for event in seen.events)
+    assert kinds == {"view": 10, "expose": 10}, "and one of them had room when no further pair had"
+    asked = [(event.item, event.at) for event in seen.events if event.behaviour == "expose"]
+    looks = [(event.item, event.at) for event in seen.events if event.behaviour == "view"]
+    for item, when in looks:
+        shown = any(what == item and timedelta(0) < when - at < timedelta(hours=1) for what, at in asked)
+        assert shown == (item == "pot"), "a look keeps the showing that asked for it, and no other look gets one"
+    assert sum(fold.events for fold in seen.folded) == len(rows) - 20
+    assert sum(n for fold in seen.folded for kind, _, n in fold.counts if kind == "expose") == 110, (
+        "folds still count them"
+    )
+    few = LogObserver(log(*rows), ITEMS, max_events=80).observe("u", AT).trajectory
+    assert Counter(event.behaviour for event in few.events) == {"view": 31, "expose": 49}, (
+        "room left goes to the newest"
+    )
+
+
 def test_what_is_not_listed_is_folded_by_category_between_what_is() -> None:
     items = pl.DataFrame({"item": ["a", "b"], "title": ["t", "t"], "category": ["x", "y"], "price": [1.0, 1.0]})
     rows = [("u", "ab"[n % 2], n / 4, "view" if n % 3 else "order") for n in range(40)]

@@ -91,6 +91,32 @@ def test_no_order_is_final_only_when_the_log_reaches_the_end_of_the_horizon() ->
     assert [o.final for o in late] == [True, True] and late[1].ordered_at is None
 
 
+def test_an_order_that_was_given_back_says_when_and_stays_open_within_the_horizon() -> None:
+    events = log(
+        ("ann", "cup", 2, "order", 1, 5.0), ("ann", "cup", 4, "refund", 1, 5.0), ("bob", "cup", 4, "refund", 1, 5.0)
+    )
+    ann, bob = outcomes_of(events, {"ann": "d1", "bob": "d2"}, AT, 90, AT + timedelta(days=30))
+    assert (ann.ordered_at, ann.final, ann.refunded_at) == (None, False, AT + timedelta(days=4))
+    assert ann.known_at == AT + timedelta(days=30)
+    assert bob.refunded_at is None, "he gave back what he had bought before"
+
+
+def test_what_was_engaged_with_counts_up_to_the_order_and_only_where_the_log_watches() -> None:
+    events = log(
+        ("ann", "mug", -1, "view", 1, None),
+        ("ann", "cup", 1, "view", 1, None),
+        ("ann", "pan", 2, "expose", 1, None),
+        ("ann", "cup", 3, "order", 1, 5.0),
+        ("ann", "lid", 4, "view", 1, None),
+        ("bob", "lid", 4, "cart", 1, None),
+    )
+    keys = {"ann": "d1", "bob": "d2", "cid": "d3"}
+    seen = outcomes_of(events, keys, AT, 90, AT + timedelta(days=90), watched=True)
+    assert [one.engaged for one in seen] == [("cup",), ("lid",), ()]
+    blind = outcomes_of(events, keys, AT, 90, AT + timedelta(days=90))
+    assert [one.engaged for one in blind] == [None, None, None]
+
+
 def test_a_time_without_zone_is_refused() -> None:
     with pytest.raises(InputError, match="no time zone"):
         first_order_baskets(log(), AT.replace(tzinfo=None), 90, ["ann"])

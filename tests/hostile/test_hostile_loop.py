@@ -94,7 +94,7 @@ def test_the_prompt_keeps_its_structure(done: Done, hostile: HostileShop) -> Non
 @every_case
 def test_every_record_stays_one_record(done: Done, hostile: HostileShop) -> None:
     seen, last = done.decision.observation, done.decision.rounds[-1]
-    listed = [event.event for event in seen.trajectory.events]
+    listed = range(1, len(seen.trajectory.events) + 1)
     for asked in done.asked:
         for speaker, content in messages(asked.body)[1:]:
             assert speaker != "assistant" or not disturbing(content), done.case.id
