@@ -124,13 +124,67 @@ def reasoning(order: Order) -> Result:
     )
 
 
+def value(order: Order) -> Result:
+    """Off-policy estimates against known values: planted shops and slates, and with --data the Open Bandit Dataset."""
+    from .value import run_value
+
+    order.only("value", "seeds")
+    return run_value(data=order.data, quick=order.quick, seeds=order.seeds, progress=order.progress)
+
+
+def lessons(order: Order) -> Result:
+    """How often lessons are false where nothing has an effect, and how often they are found where something has."""
+    from .lessons import bench_lessons
+
+    order.only("lessons", "seeds")
+    return bench_lessons(quick=order.quick, seeds=order.seeds, progress=order.progress)
+
+
+def load(order: Order) -> Result:
+    """Many writers on one memory, a batch beside what its endpoint can do, and what the loop costs the processor."""
+    from .load.benchmark import run_load
+
+    order.only("load")
+    return run_load(quick=order.quick, progress=order.progress)
+
+
+def durability(order: Order) -> Result:
+    """Batches killed at random points a hundred times on each database, and what the memory shows of it."""
+    from .load.benchmark import run_durability
+
+    order.only("durability")
+    return run_durability(quick=order.quick, progress=order.progress)
+
+
+def loop(order: Order) -> Result:
+    """The closed loop, in orders: rounds of decide, outcome and improve in planted shops beside static policies, and a real log month by month."""
+    from .loop.benchmark import run_loop
+    from .loop.page import write_loop_page
+
+    order.only("loop", "work", "report", "seeds")
+    result = run_loop(
+        work=order.work or Path(".rolegen-bench") / "loop",
+        progress=order.progress,
+        quick=order.quick,
+        seeds=order.seeds,
+    )
+    if order.report is not None:
+        write_loop_page(order.report, result)
+    return result
+
+
 BENCHMARKS: Mapping[str, Benchmark] = {
     "speed": speed,
     "grounding": grounding,
     "reasoning": reasoning,
+    "value": value,
+    "lessons": lessons,
+    "loop": loop,
     "demo": demo,
     "reactivation": reactivation,
     "beauty": beauty,
+    "load": load,
+    "durability": durability,
 }
 
 

@@ -21,6 +21,8 @@ def test_a_quick_run_measures_all_parts_and_goes_on_where_it_stopped(
     found = run("reasoning", order).figures
     assert found["effects.spearman.dr"] > found["effects.spearman.permuted"]
     assert 0 < found["roles.macro_f1.evidence"] <= 1
+    assert 0 < found["speed.users_read.update"] < 1 and 0 < found["speed_orders.users_read.update"] < 1
+    assert found["speed.seconds.anew"] > 0 and found["speed.cpu_ratio.update"] > 0
     for failure in FAILURES:
         assert found[f"broken.finished.{failure}"] == 1, failure
         assert found[f"broken.told.{failure}"] == 1, failure

@@ -49,7 +49,7 @@ def test_the_state_that_the_policy_knew_is_the_one_that_the_evidence_reads_off_t
     options: EvidenceOptions = options_of(shop)
     # An order that was given back is none for the evidence, but at the time nobody knew.
     sent_back = planted.events.filter(pl.col("behaviour") == "refund")["user"].unique()
-    keeps = planted.events["user"].unique().sort().to_frame().with_row_index("number", offset=1)
+    keeps = planted.events["user"].unique().sort().to_frame().with_row_index("number")
     keeps = keeps.filter(~pl.col("user").is_in(sent_back.implode()))["number"]
     read = with_states(log.exposed, log.engaged, options).group_by("user", "stage").len().sort("user", "stage")
     read = read.filter(pl.col("user").is_in(keeps.implode()))
@@ -71,7 +71,7 @@ def test_the_state_that_the_policy_knew_is_the_one_that_the_evidence_reads_off_t
         still = np.flatnonzero(crowd.day < shop.days)
         crowd, number = crowd.take(still), number[still]
     kept = pl.concat(counted).with_columns(
-        user=pl.col("user").rank("dense").cast(pl.UInt32), stage=pl.col("stage").cast(pl.Int8)
+        user=pl.col("user").rank("dense").cast(pl.UInt32) - 1, stage=pl.col("stage").cast(pl.Int8)
     )
     kept = kept.filter(pl.col("user").is_in(keeps.implode()))
     assert kept.group_by("user", "stage").len().sort("user", "stage").equals(read)

@@ -1,4 +1,4 @@
-"""All of ``rolegen bench reasoning``: effects, roles, and the loop with scripted LLMs and, where one is configured, a real one.
+"""All of ``rolegen bench reasoning``: effects, roles, seconds, and the loop with scripted LLMs and, where one is configured, a real one.
 
 Finished parts are kept in the work folder under a digest of the code that made them, so that a stopped run goes on.
 """
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from ..reactivation.systems import code_of
 from ..results import Result, commit, machine
@@ -19,12 +20,15 @@ from ..worlds import Knobs
 from .effects import effect_figures
 from .loop import loop_figures
 from .roles import role_figures
+from .speed import speed_figures
 
 SEEDS, USERS, MOMENTS = 5, 20_000, 900
 """as the figures are stated; ``--quick`` takes less of everything, for the shape only"""
 CODE = ("rolegen_agent.evidence", "rolegen_agent.reasoning", "rolegen_evals.worlds", "rolegen_evals.reasoning")
 LOOP_CODE = (*CODE, "rolegen_graphs", "rolegen_backbone", "rolegen_agent.grounding", "rolegen_prompts")
 Progress = Callable[[str, int, int], None]
+Figure = TypeVar("Figure")
+"""a number, or whatever else is plain JSON"""
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,8 @@ class Parts:
     folder: Path
 
     def once(
-        self, name: str, code: tuple[str, ...], asked: object, measure: Callable[[], dict[str, float]]
-    ) -> dict[str, float]:
+        self, name: str, code: tuple[str, ...], asked: object, measure: Callable[[], dict[str, Figure]]
+    ) -> dict[str, Figure]:
         """What ``measure`` gave, now or before with the same code and the same wishes."""
         file = self.folder / f"{name}.json"
         key = f"{code_of(code)} {asked!r}"
@@ -80,6 +84,7 @@ def run_reasoning(*, work: Path, progress: Progress, quick: bool, seeds: int | N
         (users, judged, quick),
         lambda: role_figures(users=users, judged=judged, quick=quick, progress=progress),
     )
+    figures |= parts.once("speed", CODE, quick, lambda: speed_figures(work, quick=quick, progress=progress))
     planted, asked, broken = (1_200, 12, 2) if quick else (10_000, 400, 40)
     model = os.environ.get("OPENAI_MODEL")
     figures |= parts.once(

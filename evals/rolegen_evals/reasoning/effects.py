@@ -6,7 +6,9 @@
 ``effects.sign_accuracy.METHOD``    share of right signs where the true effect is clear (above 0.02 and two standard errors)
 ``effects.seeds_won.dr``            share of seeds in which DR ranks better than every rival that knows no state
 ``effects.covers.dr``               share of 90 % intervals that hold the true effect (itself known with an error)
-``effects.incidental_covers_0.dr``  share of the intervals of incidental items that hold 0
+``effects.holds.dr``                the same, allowing for the error of what it is held against
+``effects.incidental_covers_0.dr``  share of the intervals of incidental items that hold 0, which is not quite their effect against the typical item's
+``effects.incidental_holds.dr``     share of them that hold the true effect, allowing for its error
 ==================================  =====================================================================================
 
 ``unseen`` has the same figures in the world on which nothing was tuned. Methods: ``dr`` with logged propensities, ``dr_modelled``
@@ -26,6 +28,7 @@ from rolegen_agent.evidence.effects import effects
 from rolegen_agent.evidence.followed import ordered_within
 from rolegen_agent.evidence.log import read_log
 from rolegen_agent.evidence.options import EvidenceOptions
+from rolegen_agent.evidence.shrink import Z
 from rolegen_agent.evidence.states import STATES
 from rolegen_agent.evidence.units import read_units
 from rolegen_errors import InputError
@@ -97,10 +100,15 @@ def one_seed(world: str, seed: int, users: int, moments: int, knobs: Knobs) -> M
         clear = cells.filter(pl.col("effect").abs() > CLEAR, pl.col("effect").abs() > 2 * pl.col("error"))
         right = np.sign(clear["effect"].to_numpy()) == np.sign(clear["score"].to_numpy())
         found["sign_accuracy", name] = float(right.mean())
-    both = truth.join(estimated.select("item", "state", "low", "high"), on=["item", "state"], how="inner")
+    both = truth.join(
+        estimated.select("item", "state", "low", "high", "value", spread="error"), on=["item", "state"], how="inner"
+    )
+    apart = (pl.col("value") - pl.col("effect")).abs()
+    holds = apart <= Z * (pl.col("spread").pow(2) + pl.col("error").pow(2)).sqrt()
     found["covers", "dr"] = _share(both, (pl.col("low") <= pl.col("effect")) & (pl.col("effect") <= pl.col("high")))
     idle = both.filter(pl.col("role") == "incidental")
     found["incidental_covers_0", "dr"] = _share(idle, (pl.col("low") <= 0) & (pl.col("high") >= 0))
+    found["holds", "dr"], found["incidental_holds", "dr"] = _share(both, holds), _share(idle, holds)
     return found
 
 

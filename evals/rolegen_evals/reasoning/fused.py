@@ -34,11 +34,11 @@ def fusion_figures(
         halves[name] = (fit, judge)
     mixed = [case for _, judge in halves.values() for case in judge]
     fitted = fit_fusion([case for fit, _ in halves.values() for case in fit])
-    found = _judged("default", mixed, Fusion()) | _judged("fitted", mixed, fitted)
-    found |= _judged("default_perfect", halves["perfect"][1], Fusion())
-    found |= _judged("fitted_perfect", halves["perfect"][1], fit_fusion(halves["perfect"][0]))
-    found |= _judged("llm", mixed, Fusion(k=1e6, reliability=0.99))
-    found |= _judged("log", mixed, Fusion(k=1e-6))
+    found = judged_fusion("default", mixed, Fusion()) | judged_fusion("fitted", mixed, fitted)
+    found |= judged_fusion("default_perfect", halves["perfect"][1], Fusion())
+    found |= judged_fusion("fitted_perfect", halves["perfect"][1], fit_fusion(halves["perfect"][0]))
+    found |= judged_fusion("llm", mixed, Fusion(k=1e6, reliability=0.99))
+    found |= judged_fusion("log", mixed, Fusion(k=1e-6))
     return found | {
         "fusion.cases.default": float(len(mixed)),
         "fusion.k.fitted": fitted.k,
@@ -60,7 +60,8 @@ def _cases(made: Decision, evidence: RoleEvidence, truth: Mapping[int, str]) -> 
     ]
 
 
-def _judged(name: str, cases: Sequence[FusionCase], fusion: Fusion) -> dict[str, float]:
+def judged_fusion(name: str, cases: Sequence[FusionCase], fusion: Fusion) -> dict[str, float]:
+    """Calibration error, log loss and macro-F1 of one set of parameters."""
     chances = [pooled(case.llm_role, case.llm_confidence, case.log, fusion) for case in cases]
     said = [max(chance, key=lambda role: chance[role]) for chance in chances]
     right = np.array([role == case.truth for role, case in zip(said, cases, strict=True)], dtype=np.float32)

@@ -1,22 +1,21 @@
 """Scripted LLMs on a real HTTP server: a perfect, a random and an adversarial mind, and ways to be broken.
 
-They read nothing but the prompt, as a model would; the perfect one looks up what the planter knows by the event ids that it sees there.
+They read nothing but the prompt, as a model would; the perfect one recognises the user by the history that it sees there, and
+looks up what the planter knows.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
-import re
 import threading
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import polars as pl
 
+from ..endpoint import Asked, Endpoint, Heard, Reply, completion, models
 from ..worlds import Planted
 
 Failure = Literal[
@@ -24,45 +23,8 @@ Failure = Literal[
 ]
 FAILURES: tuple[Failure, ...] = get_args(Failure)
 Answer = dict[str, Any]
-_EVENT = re.compile(r"^ *\[(\d+)\] (\w+), ", re.MULTILINE)
-_PATHS = re.compile(r"exactly (\d+) paths")
-_REJECTED = re.compile(r"^(\d+)\. \w+", re.MULTILINE)
 _CLOSING = ("target", "complement", "replenishment", "gateway")
 _LABELS = 12
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a prompt says that a mind needs."""
-
-    task: str
-    events: tuple[tuple[int, str], ...]
-    """id and behaviour of the events shown"""
-    categories: tuple[str, ...]
-    paths: int
-    rejected: tuple[int, ...]
-    luck: random.Random
-
-    @classmethod
-    def of(cls, body: Mapping[str, Any]) -> Asked:
-        prompt = "\n".join(str(message["content"]) for message in body["messages"])
-        named = body["response_format"]["json_schema"]["name"]
-        number = _PATHS.search(prompt)
-        return cls(
-            task=named,
-            events=tuple((int(event), behaviour) for event, behaviour in _EVENT.findall(_fenced(prompt, "trajectory"))),
-            categories=tuple(
-                line for line in _fenced(prompt, "categories").splitlines() if line and not line.startswith("(")
-            ),
-            paths=int(number[1]) if number else 1,
-            rejected=tuple(int(one) for one in _REJECTED.findall(_fenced(prompt, "rejected"))),
-            luck=random.Random(hashlib.sha256(prompt.encode()).hexdigest()),
-        )
-
-
-def _fenced(prompt: str, name: str) -> str:
-    found = re.search(rf"^<<<{name}\n(.*?)\n{name}>>>$", prompt, re.MULTILINE | re.DOTALL)
-    return found[1] if found else ""
 
 
 class Mind:
@@ -84,7 +46,7 @@ class Mind:
 
     def reason(self, asked: Asked) -> Answer:
         chosen = asked.luck.sample(asked.events, min(_LABELS, len(asked.events)))
-        labels = [self.label(event, asked) for event, _ in sorted(chosen)]
+        labels = [self.label(event.number, asked) for event in sorted(chosen)]
         return {"labels": labels, "intent": self.intent(asked)}
 
     def label(self, event: int, asked: Asked) -> Answer:
@@ -132,7 +94,13 @@ class PerfectMind(Mind):
 
     def __init__(self, planted: Planted) -> None:
         super().__init__(planted)
-        self._user = dict(planted.events.select("event", "user").iter_rows())
+        self._events: dict[tuple[str, str, str], dict[str, list[int]]] = {}
+        titles = dict(planted.items.select("item", "title").iter_rows())
+        days = pl.col("time").min().over("session").dt.strftime("%Y-%m-%d")
+        for event, user, day, behaviour, item in planted.events.select(
+            "event", "user", days, "behaviour", "item"
+        ).iter_rows():
+            self._events.setdefault((day, behaviour, titles[item]), {}).setdefault(user, []).append(event)
         self._role = dict(planted.roles.iter_rows())
         last = planted.needs.sort("time").group_by("user", maintain_order=True).last()
         self._hidden = {row["user"]: row for row in last.iter_rows(named=True)}
@@ -143,10 +111,10 @@ class PerfectMind(Mind):
         }
 
     def reason(self, asked: Asked) -> Answer:
-        known = [event for event, _ in asked.events if event in self._role]
-        rare = sorted(known, key=lambda event: (self._role[event] in ("incidental", "comparison"), -event))[:_LABELS]
-        labels = [_label(event, self._role[event], 0.95) for event in sorted(rare)]
-        labels = labels or [_label(asked.events[-1][0], "unresolved", 0.5)]
+        roles = self._roles(asked)
+        rare = sorted(roles, key=lambda number: (roles[number] in ("incidental", "comparison"), -number))[:_LABELS]
+        labels = [_label(number, roles[number], 0.95) for number in sorted(rare)]
+        labels = labels or [_label(asked.events[-1].number, "unresolved", 0.5)]
         return {"labels": labels, "intent": self.intent(asked)}
 
     def intent(self, asked: Asked) -> Answer:
@@ -165,8 +133,22 @@ class PerfectMind(Mind):
         wanted += [item for c in others for item in self._targets[c][:1]]
         return list(dict.fromkeys(wanted))[: 2 * asked.paths]
 
+    def _user(self, asked: Asked) -> str:
+        """The one whose history holds all that is shown; the first of those who look alike."""
+        return min(set.intersection(*(set(self._events[shown[1:]]) for shown in asked.events)))
+
+    def _roles(self, asked: Asked) -> dict[int, str]:
+        """Planted roles by the numbers of the events shown; events that look alike are taken in order of time."""
+        user, taken, found = self._user(asked), Counter[tuple[str, ...]](), dict[int, str]()
+        for shown in asked.events:
+            event = self._events[shown[1:]][user][taken[shown[1:]]]
+            taken[shown[1:]] += 1
+            if event in self._role:
+                found[shown.number] = self._role[event]
+        return found
+
     def _known(self, asked: Asked) -> Mapping[str, Any]:
-        return self._hidden[self._user[asked.events[-1][0]]]
+        return self._hidden[self._user(asked)]
 
 
 class AdversarialMind(Mind):
@@ -202,24 +184,16 @@ class ScriptedEndpoint:
     def __init__(self, mind: Mind, *, failure: Failure | None = None, share: float = 0.3, delay_s: float = 0.0) -> None:
         self.mind, self.failure, self.share, self.delay_s = mind, failure, share, delay_s
         self.requests = self.failed = 0
-        self._lock, self._over = threading.Lock(), threading.Event()
-        endpoint = self
+        self._lock = threading.Lock()
+        self._server = Endpoint(self._respond)
+        self.url = self._server.url
 
-        class Handler(_Handler):
-            served = endpoint
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
-
-    def __enter__(self) -> ScriptedEndpoint:
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    def __enter__(self) -> Self:
+        self._server.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._server.shutdown()
-        self._server.server_close()
+    def __exit__(self, *error: object) -> None:
+        self._server.__exit__(*error)
 
     def strikes(self, body: bytes) -> bool:
         """Whether this request fails; a repetition of it draws anew."""
@@ -229,67 +203,26 @@ class ScriptedEndpoint:
             self.failed += struck
         return struck
 
-    def wait(self, seconds: float) -> None:
-        """Sleep, but not beyond the end of the server."""
-        self._over.wait(seconds)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    served: ScriptedEndpoint
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Quiet."""
-
-    def do_GET(self) -> None:
-        self._send(200, {"object": "list", "data": [{"id": "scripted", "object": "model", "created": 0}]})
-
-    def do_POST(self) -> None:
-        raw = self.rfile.read(int(self.headers["Content-Length"]))
-        body, endpoint = json.loads(raw), self.served
-        failure = endpoint.failure if endpoint.strikes(raw) else None
+    def _respond(self, heard: Heard) -> Reply:
+        if heard.method == "GET":
+            return Reply(models("scripted"))
+        failure = self.failure if self.strikes(heard.raw) else None
         if failure == "rate_limited":
-            self._send(429, {"error": {"message": "slow down", "code": "rate_limit_exceeded"}}, {"Retry-After": "0"})
-            return
+            body = {"error": {"message": "slow down", "code": "rate_limit_exceeded"}}
+            return Reply(body, 429, {"Retry-After": "0"})
         if failure == "server_error":
-            self._send(500, {"error": {"message": "an error of the server", "code": "server_error"}})
-            return
-        endpoint.wait(endpoint.delay_s + (5.0 if failure == "timeout" else 0.0))
-        text = json.dumps(endpoint.mind(Asked.of(body)))
+            return Reply({"error": {"message": "an error of the server", "code": "server_error"}}, 500)
+        self._server.over.wait(self.delay_s + (5.0 if failure == "timeout" else 0.0))
+        text = json.dumps(self.mind(Asked.of(heard.body)))
         if failure in ("malformed", "truncated"):
             text = text[: len(text) // 2]
         elif failure == "wrong_schema":
             text = json.dumps({"answer": "as you wish"})
         elif failure in ("empty", "refusal"):
             text = ""
-        message = {"role": "assistant", "content": text, "refusal": "I will not." if failure == "refusal" else None}
+        refusal = "I will not." if failure == "refusal" else None
         finish = "length" if failure == "truncated" else "stop"
-        used = {"prompt_tokens": len(raw) // 4, "completion_tokens": len(text) // 4}
-        usage = {**used, "total_tokens": sum(used.values())}
-        choice = {"index": 0, "message": message, "finish_reason": finish}
-        self._send(
-            200,
-            {
-                "id": "s",
-                "object": "chat.completion",
-                "created": 0,
-                "model": "scripted",
-                "choices": [choice],
-                "usage": usage,
-            },
-        )
-
-    def _send(self, status: int, body: object, headers: Mapping[str, str] | None = None) -> None:
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        try:
-            self.wfile.write(data)
-        except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True  # the client has given up waiting, which is what a timeout is for
+        return Reply(completion(heard, text, refusal=refusal, finish=finish))
 
 
 def renumbered(planted: Planted, store: pl.DataFrame) -> Planted:

@@ -13,6 +13,7 @@ from .shop import DRAWS, Crowd, Shop
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 _KINDS = ("expose", "view", "cart", "order", "refund")
+COLUMNS = ("event", "user", "item", "time", "behaviour", "quantity", "price", "session", "propensity")
 _BACK_DAYS = 2
 """a refund comes so many days after its order"""
 
@@ -48,12 +49,28 @@ def plant(shop: Shop, users: int, *, seed: int = 0) -> Planted:
     while len(number):
         uniform = random.random((DRAWS, len(number)))
         shown, chance = shop.show(crowd, uniform)
-        parts += _visit(shop, crowd, number, step, shown, chance, uniform)
+        parts += visit(shop, crowd, number, np.full(len(number), step), shown, chance, uniform)
         needs.append(pl.DataFrame({"user": number, "day": crowd.day, **crowd.mind.told()}))
         crowd.day = crowd.day + shop.gap(uniform)
         still = np.flatnonzero(crowd.day < shop.days)
         crowd, number, step = crowd.take(still), number[still], step + 1
-    events = (
+    events = dated(shop, parts)
+    roles = events.filter(pl.col("role") >= 0).select(
+        "event", role=pl.col("role").replace_strict(dict(enumerate(PLANTED)), return_dtype=pl.String)
+    )
+    hidden = pl.concat(needs).select(
+        user=user_name("user"),
+        time=pl.lit(START) + pl.duration(seconds=pl.col("day") * 86_400),
+        need="need",
+        stage="stage",
+        habit="habit",
+    )
+    return Planted(shop, events.select(COLUMNS), shop.goods.frame(), roles, hidden)
+
+
+def dated(shop: Shop, parts: list[pl.DataFrame]) -> pl.DataFrame:
+    """The rows of visits as events in time order: ``COLUMNS``, and role (code, -1 where unknown)."""
+    return (
         pl.concat(parts)
         .sort("user", "day", "place")
         .with_row_index("event")
@@ -61,34 +78,23 @@ def plant(shop: Shop, users: int, *, seed: int = 0) -> Planted:
             event=pl.col("event").cast(pl.Int64),
             time=pl.lit(START) + pl.duration(seconds=pl.col("day") * 86_400 + pl.col("place") * 60),
             session=pl.format("{}-{}", "user", "step"),
-            user=_user("user"),
+            user=user_name("user"),
             item=pl.col("code").replace_strict(dict(enumerate(shop.goods.ids)), return_dtype=pl.String),
             price=pl.col("code").replace_strict(dict(enumerate(shop.goods.price.tolist())), return_dtype=pl.Float64),
             quantity=pl.lit(1.0),
         )
     )
-    roles = events.filter(pl.col("role") >= 0).select(
-        "event", role=pl.col("role").replace_strict(dict(enumerate(PLANTED)), return_dtype=pl.String)
-    )
-    columns = ["event", "user", "item", "time", "behaviour", "quantity", "price", "session", "propensity"]
-    hidden = pl.concat(needs).select(
-        user=_user("user"),
-        time=pl.lit(START) + pl.duration(seconds=pl.col("day") * 86_400),
-        need="need",
-        stage="stage",
-        habit="habit",
-    )
-    return Planted(shop, events.select(columns), shop.goods.frame(), roles, hidden)
 
 
-def _user(number: str) -> pl.Expr:
+def user_name(number: str) -> pl.Expr:
+    """The id of a user in the events, from the column that holds the number."""
     return pl.format("u{}", pl.col(number).cast(pl.String).str.zfill(6))
 
 
-def _visit(
-    shop: Shop, crowd: Crowd, number: Ints, step: int, shown: Ints, chance: Floats, uniform: Floats
+def visit(
+    shop: Shop, crowd: Crowd, number: Ints, step: Ints, shown: Ints, chance: Floats, uniform: Floats
 ) -> list[pl.DataFrame]:
-    """The rows of one visit; ``place`` orders them within it."""
+    """One visit of the users ``number``, their ``step``-th, which changes ``crowd``: its rows; ``place`` orders them within it."""
     day = crowd.day.copy()
     done = shop.step(crowd, shown, uniform)
     none = np.full(len(day), -1)
@@ -110,7 +116,7 @@ def _visit(
             pl.DataFrame(
                 {
                     "user": number[who],
-                    "step": np.full(len(who), step),
+                    "step": step[who],
                     "day": day[who] + (_BACK_DAYS if kind == "refund" else 0),
                     "place": np.full(len(who), place),
                     "code": item[who],
