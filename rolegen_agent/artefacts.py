@@ -172,14 +172,14 @@ def _train(project: Project, at: datetime, group: Group, progress: Progress, *, 
     )
     progress("evidence", 0, 1)
     if group.first:
-        learn_evidence(project, events, items, at)
+        learn_evidence(project, events, items, at, folder / "evidence")
     progress("evidence", 1, 1)
     group.wait()
     return folder
 
 
-def learn_evidence(project: Project, events: pl.DataFrame, items: pl.DataFrame, at: datetime) -> Evidence:
-    """Role evidence as of ``at``, built on the latest earlier one of the project, and written with its ledger.
+def learn_evidence(project: Project, events: pl.DataFrame, items: pl.DataFrame, at: datetime, folder: Path) -> Evidence:
+    """Role evidence as of ``at``, written to ``folder`` with its ledger; it builds on the project's latest earlier one.
 
     An earlier ledger that cannot be read is not built upon; ``Evidence.told`` says why.
     """
@@ -196,7 +196,6 @@ def learn_evidence(project: Project, events: pl.DataFrame, items: pl.DataFrame, 
             flaw = f" ({error})"
     update = update_evidence(events, items, at=at, earlier=earlier)
     evidence = replace(update.evidence, told=update.evidence.told + flaw)
-    folder = project.artefacts(at) / "evidence"
     update.ledger.save(folder / "ledger")  # first: the manifest of the evidence says that all is there
     evidence.save(folder)
     return evidence

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from ..artefacts import Progress, known_items, open_backbone, train_config
+from ..artefacts import Progress, known_items, learn_evidence, open_backbone, train_config
 from ..dormant import dormant_users
-from ..evidence import compute_evidence
 from ..outlook import Outlook
 from ..showing import write_weight
 from .experience import learnable
@@ -75,7 +74,7 @@ def update(
         progress=progress,
     )
     progress("evidence", 0, 1)
-    evidence = compute_evidence(events, known_items(project, cut), at=cut)
+    evidence = learn_evidence(project, events, known_items(project, cut), cut, folder / "evidence")
     progress("evidence", 1, 1)
     outlook = Outlook.of(events, backbone.items, cut, evidence.options, settings.slate.horizon_days)
     told = {
@@ -91,7 +90,6 @@ def update(
         weight, told["showing"] = chosen.weight, asdict(chosen)
         progress("showing", 1, 1)
     tuned.save(folder / "backbone")
-    evidence.save(folder / "evidence")
     outlook.save(folder)
     write_weight(folder, weight)
     part = told_file.with_suffix(".part")

@@ -12,7 +12,7 @@ from ..backbone_tool import BackboneRecommender
 from ..grounding.stock import Stock
 from ..outlook import Context
 from ..showing import Needs, Showing, contexts_of
-from ..slate_value import Policy
+from ..value.exposures import Policy
 
 if TYPE_CHECKING:
     import numpy.typing as npt

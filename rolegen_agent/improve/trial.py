@@ -3,7 +3,7 @@
 Users who were dormant when the held-back time began are decided on as of then; decisions that memory holds from within that time
 are decided on again, with the candidates that were reasoned then. Both sides know what lies before a decision and no more.
 
-- Where exposures were logged in the held-back time, the judge is the value per showing (:mod:`rolegen_agent.slate_value`): orders
+- Where exposures were logged in the held-back time, the judge is the value per showing (:mod:`rolegen_agent.value.exposures`): orders
   are what a slate is for, and a slate that moves people may well hold fewer of the items that they would have bought anyway.
 - Elsewhere it is NDCG@10 of what the users who came back ordered; hit@1 stands beside it.
 
@@ -28,7 +28,7 @@ from ..evidence import Evidence, EvidenceOptions, Market
 from ..outcomes import first_order_baskets
 from ..outlook import Context, Outlook
 from ..showing import Needs, Showing, read_weight
-from ..slate_value import Policy, difference, read_exposures, value_of
+from ..value.exposures import Policy, difference, read_exposures, value_of
 from .build import sample
 from .policies import Slates
 from .weighing import LEAST_EFFECTIVE

@@ -1,7 +1,7 @@
 """How much the effects of showing should weigh: chosen on exposures that they were not estimated from.
 
 Users are halved. Effects are estimated from one half and, for each weight, the slates of users who are dormant now are valued by the other
-half's exposures (:mod:`rolegen_agent.slate_value`), and the other way round: so every exposure of the log tells of both, and none of
+half's exposures (:mod:`rolegen_agent.value.exposures`), and the other way round: so every exposure of the log tells of both, and none of
 itself (cross-fitting: Chernozhukov et al. 2018). The best weight is taken only if it is surely better than none; else it is 0.
 """
 
@@ -20,7 +20,7 @@ from ..evidence.log import read_log
 from ..evidence.store import EFFECTS
 from ..outlook import Outlook
 from ..showing import Showing
-from ..slate_value import Exposures, Value, difference, pooled, read_exposures, value_of
+from ..value.exposures import Exposures, Value, difference, pooled, read_exposures, value_of
 from .policies import Slates
 
 if TYPE_CHECKING:

@@ -151,15 +151,16 @@ def test_a_later_training_builds_on_the_earlier_ones_evidence(tmp_path: Path) ->
         store = pl.read_parquet(shop.project.events)
         items = items_of(store)
         before, later = datetime(2011, 8, 1, tzinfo=UTC), datetime(2011, 9, 1, tzinfo=UTC)
-        assert "nothing was kept" in learn_evidence(shop.project, store, items, before).told
-        evidence = learn_evidence(shop.project, store, items, later)
+        first = shop.project.artefacts(before) / "evidence"
+        assert "nothing was kept" in learn_evidence(shop.project, store, items, before, first).told
+        kept = shop.project.artefacts(later) / "evidence"
+        evidence = learn_evidence(shop.project, store, items, later, kept)
         assert "the others stand as of 2011-08-01" in evidence.told
         assert_same(evidence, compute_evidence(store, items, at=later))
-        kept = shop.project.artefacts(later) / "evidence"
         assert_same(Evidence.load(kept), evidence)
         assert Evidence.load(kept).told == evidence.told
 
         (kept / "ledger" / "orders.parquet").write_bytes(b"not parquet")
-        again = learn_evidence(shop.project, store, items, later)
+        again = learn_evidence(shop.project, store, items, later, kept)
         assert "nothing was kept" in again.told and "cannot be read" in again.told
         assert_same(again, evidence)

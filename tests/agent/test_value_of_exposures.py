@@ -18,7 +18,7 @@ from rolegen_agent.improve.build import sample
 from rolegen_agent.outlook import Outlook
 from rolegen_agent.settings import DormancySettings, Settings
 from rolegen_agent.showing import Needs, Showing, contexts_of
-from rolegen_agent.slate_value import Exposures, Policy, difference, value_of
+from rolegen_agent.value.exposures import Exposures, Policy, difference, value_of
 from rolegen_errors import FutureError
 from rolegen_evals.worlds import WORLDS, Knobs, Planted, plant
 from rolegen_evals.worlds.log import START

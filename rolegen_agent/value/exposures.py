@@ -23,11 +23,11 @@ import numpy.typing as npt
 import polars as pl
 from scipy import stats
 
-from .evidence import EvidenceOptions
-from .evidence.followed import ordered_within
-from .evidence.log import read_log
-from .evidence.units import read_units
-from .outlook import Context
+from ..evidence import EvidenceOptions
+from ..evidence.followed import ordered_within
+from ..evidence.log import read_log
+from ..evidence.units import read_units
+from ..outlook import Context
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
