@@ -204,7 +204,7 @@ def test_the_load_benchmark_loses_and_doubles_nothing(postgres_url: str, monkeyp
     figures = bench("load", Order(progress=lambda stage, done, total: None, quick=True)).figures
     for database in ("sqlite", "postgresql"):
         assert figures[f"load.decisions.{database}"] == 24
-        for bad in ("missing", "doubled", "unfinished"):
+        for bad in ("missing", "doubled", "unfinished", "differences"):
             assert figures[f"load.{bad}.{database}"] == 0, f"{bad} on {database}"
         assert 0 < figures[f"load.write_p50_ms.{database}"] <= figures[f"load.write_p99_ms.{database}"]
     assert 0 < figures["throughput.share_of_endpoint.batch"] <= 1.05

@@ -4,6 +4,7 @@
 ``load.decisions_per_s.DATABASE``   decisions with a scripted LLM that answers at once, by 4 processes on SQLite, 8 on PostgreSQL
 ``load.write_p99_ms.DATABASE``      of single writes, from the wish to write to the commit, waiting for others included
 ``load.missing``, ``doubled``, ``unfinished``  users without a decision, with a second one, and begun ones that nobody ended: none
+``load.differences.DATABASE``       what ``rolegen memory verify`` finds afterwards: nothing
 ``throughput.share_of_endpoint``    requests a second over what an endpoint of fixed latency and room can answer, ramps included
 ``cpu_ms_per_decision.PART.loop``   processor time without LLM and backbone: graph, nodes and memory; and with checkpoints
 ``cpu_ms_per_decision.llm.batch``   with them, and with prompts, requests and answers of the LLM

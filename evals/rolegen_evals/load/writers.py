@@ -76,8 +76,8 @@ def write(order: Writer) -> Wrote:
 def load(database: str, memory: str, checkpoints: str, *, writers: int, users: int) -> dict[str, float]:
     """``writers`` processes decide on ``users`` users in all, with a scripted LLM that answers at once.
 
-    Figures end in ``database``. ``missing`` and ``doubled`` count what is not there once; ``differences`` is what the
-    memory's own check finds.
+    Figures end in ``database``. ``missing`` and ``doubled`` count what is not there once; ``differences`` is what
+    ``rolegen memory verify`` finds afterwards.
     """
     with open_memory(memory, upgrade=True):
         pass
@@ -90,6 +90,9 @@ def load(database: str, memory: str, checkpoints: str, *, writers: int, users: i
     with open_memory(memory) as opened:
         found = len(opened.finished(RUN))
         begun = sum(run.begun for run in opened.runs())
+        checking = time.perf_counter()
+        differences = sum(1 for _ in opened.verify())
+        verified_s = time.perf_counter() - checking
     return {
         f"load.writers.{database}": float(writers),
         f"load.decisions.{database}": float(decided),
@@ -101,6 +104,8 @@ def load(database: str, memory: str, checkpoints: str, *, writers: int, users: i
         f"load.missing.{database}": float(users - found),
         f"load.doubled.{database}": float(decided - found),
         f"load.unfinished.{database}": float(begun),
+        f"load.differences.{database}": float(differences),
+        f"load.verified_per_s.{database}": found / verified_s,
     }
 
 
