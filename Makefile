@@ -18,8 +18,9 @@ help:
 demo: $(READY)
 	$(BIN)/rolegen demo
 
+# Files of tests side by side on all cores; each file stays in one process, so that what it made once is made once.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check $(SOURCES)

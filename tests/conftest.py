@@ -16,6 +16,10 @@ for name in [name for name in os.environ if name.startswith(("OPENAI_", "ROLEGEN
     if not name.startswith("ROLEGEN_TEST_"):
         del os.environ[name]
 
+# Side by side, torch's threads would wait for each other more than they work.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def root() -> Path:
