@@ -154,7 +154,7 @@ def _train(project: Project, at: datetime, group: Group, progress: Progress, *, 
     ids = items["item"].to_numpy().astype(str)
     log = EventLog.from_frame(events.filter(pl.col("item").is_in(items["item"].implode())), ids)
     # A process that has decided before left torch on one thread; the number of threads shapes the last bits of a model.
-    use_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    use_threads(_training_threads())
     cuts = cuts_before(at - timedelta(days=config.validation_days))
     past = PastReasoning(project.settings, events, items, log, cuts=cuts, progress=progress, store=project.grounding)
     TrainedBackbone.fit(
@@ -176,6 +176,15 @@ def _train(project: Project, at: datetime, group: Group, progress: Progress, *, 
     progress("evidence", 1, 1)
     group.wait()
     return folder
+
+
+def _training_threads() -> int:
+    """``OMP_NUM_THREADS``, or all cores; under torchrun, which sets that to 1, this process's part of them."""
+    beside = os.environ.get("LOCAL_WORLD_SIZE")
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    if beside is None and wanted.isdigit():
+        return max(1, int(wanted))
+    return max(1, (os.cpu_count() or 1) // int(beside or 1))
 
 
 def learn_evidence(project: Project, events: pl.DataFrame, items: pl.DataFrame, at: datetime, folder: Path) -> Evidence:
