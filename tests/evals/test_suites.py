@@ -63,6 +63,27 @@ def test_a_gain_is_found_a_loss_too_and_noise_is_not() -> None:
     assert compared(measured(1), measured(1)).because.endswith("no case changed")
 
 
+def test_further_primary_measures_cost_what_they_vary_and_no_more() -> None:
+    names = ("recall", "grounding_rate", "validity")
+    random = np.random.default_rng(3)
+    first = {case.case: dict.fromkeys(names, 0.5) for case in CASES}
+    second = {case.case: {**first[case.case], "recall": 0.5 + random.normal(0.022, 0.2)} for case in CASES}
+
+    def p_of(*primary: str) -> tuple[float, float | None]:
+        suite = Suite(graders=names, primary=dict.fromkeys(primary, 0.02))
+        [recall] = [one for one in compare(suite, CASES, ("a", "b"), first, second).changes if one.grader == "recall"]
+        return recall.p, recall.p_primary
+
+    alone, corrected = p_of("recall")
+    assert 0 < alone < 0.2 and corrected == alone
+    assert p_of("recall", "validity", "grounding_rate") == (alone, alone), "two measures that nothing moved"
+    for one in second.values():
+        one["grounding_rate"] = 0.5 + random.normal(0, 0.2)
+    alone_beside, beside = p_of("recall", "grounding_rate")
+    assert alone_beside == alone and beside is not None and 1.2 * alone < beside < 2.5 * alone
+    assert p_of("validity") == (alone, None), "a measure that is not primary has a p-value of its own alone"
+
+
 def test_less_is_better_for_costs() -> None:
     suite = Suite(graders=("tokens",), primary={"tokens": 10.0})
     first = {case.case: {"tokens": 1000.0 + i % 7} for i, case in enumerate(CASES)}
