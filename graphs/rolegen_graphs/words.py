@@ -331,6 +331,8 @@ class SlateItem(Record):
     """probability that this place got this item, given those above it; None where nothing was drawn"""
     drawn_from: Annotated[int, Field(ge=1)] | None = None
     """rank in the list that the place was drawn from (:class:`Draw`), which is not ``rank``; None where nothing was drawn"""
+    showing: float | None = None
+    """change of P(net order) by showing the item to this user, from logged exposures; None where nothing is known of it"""
 
 
 class Draw(Record):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import nullcontext
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
@@ -15,16 +16,15 @@ from sqlalchemy.sql import ColumnElement
 from rolegen_graphs.words import LlmCall
 
 from . import rows
+from .digests import refresh, tallied
 from .models import ArtefactRow, BegunRow, DecisionRow, LlmCallRow, PromptRow
+from .records import OUTSTANDING as OUTSTANDING
 from .records import Artefact, PromptText, Usage
 from .store import Store, columns, now
 
-OUTSTANDING = "outstanding: written to a nearline batch, no answer read yet"
-"""``error`` of a call that was exported and is not answered; its tokens and cost are estimates"""
-
-
 _TOKENS = ("input_tokens", "output_tokens")
 _ANSWERED = LlmCallRow.error == ""
+_RECORDED = select(DecisionRow.decision).where(DecisionRow.decision == bindparam("key")).with_for_update(key_share=True)
 _LATEST_ANSWER = (  # built once: it is asked for each call, and building it takes longer than running it
     select(*columns(LlmCallRow))
     .where(LlmCallRow.request_hash == bindparam("hash"), _ANSWERED)
@@ -39,8 +39,13 @@ class CallStore(Store):
     def record_call(self, call: LlmCall) -> None:
         """Store a call, idempotent on (site, request hash). An answered call is never replaced: neither by a failure
         nor by its own cached answer, so that what was paid stays known."""
+        key = call.site.decision
         with self._write() as connection:
-            self._upsert(connection, LlmCallRow, [rows.call_values(call)], unless=_ANSWERED)
+            recorded = connection.execute(_RECORDED, {"key": key}).first() is not None
+            with tallied(connection, [key]) if recorded else nullcontext():
+                self._upsert(connection, LlmCallRow, [rows.call_values(call)], unless=_ANSWERED)
+                if recorded:  # as a rule a decision is recorded after its calls
+                    refresh(connection, [key])
 
     def find_call(self, request_hash: str) -> LlmCall | None:
         """The latest answered call with that hash, or None. A call is answered when its ``error`` is empty."""

@@ -14,6 +14,7 @@ from rolegen_graphs.keys import decision_id
 from rolegen_graphs.words import Decision, Fate, PastDecision, Role
 
 from . import rows
+from .digests import refresh, tallied
 from .models import (
     Base,
     BegunRow,
@@ -66,17 +67,23 @@ class DecisionStore(Store):
             (SlateRow, heads),
             (SlateItemRow, items),
         ]
+        key = decision.decision
         with self._write() as connection:
-            if self._rows(connection, self._insert(DecisionRow).on_conflict_do_nothing(), values) == 0:
-                self._clear_for_rerecording(connection, decision, values)
-            for row, many in tables:
-                if many:
-                    connection.execute(self._insert(row), many)
-            if decision.observation.lessons:
-                _refuse_own_outcome(connection, decision)
-            connection.execute(delete(BegunRow).where(BegunRow.decision == decision.decision))
+            new = self._rows(connection, self._insert(DecisionRow).on_conflict_do_nothing(), values) == 1
+            if not new:
+                self._take_again(connection, decision, values)
+            with tallied(connection, [key], new=new):
+                if not new:
+                    _clear_for_rerecording(connection, key)
+                for row, many in tables:
+                    if many:
+                        connection.execute(self._insert(row), many)
+                if decision.observation.lessons:
+                    _refuse_own_outcome(connection, decision)
+                connection.execute(delete(BegunRow).where(BegunRow.decision == key))
+                refresh(connection, [key])
 
-    def _clear_for_rerecording(self, connection: Connection, decision: Decision, values: Values) -> None:
+    def _take_again(self, connection: Connection, decision: Decision, values: Values) -> None:
         changed = {name: values[name] for name in ("reasoner", "observation", "worth", "horizon_end")}
         same = and_(*(getattr(DecisionRow, name) == values[name] for name in ("decision", "run", "user_id", "at")))
         # The update also locks the row, so that two processes that record one decision take turns.
@@ -87,11 +94,6 @@ class DecisionStore(Store):
                 where=self.url,
                 fix="make ids with rolegen_agent.memory.decision_id(run, user, at)",
             )
-        for row in (RoundRow, LessonUseRow):  # what hangs below a round goes with it
-            connection.execute(delete(row).where(row.decision == decision.decision))
-        connection.execute(
-            delete(SlateRow).where(SlateRow.decision == decision.decision, SlateRow.policy.in_(rows.OWN_POLICIES))
-        )
 
     def get(self, decision: str) -> Decision:
         """The decision as it was recorded, equal in every field (times come back in UTC). ``InputError`` if unknown."""
@@ -240,6 +242,12 @@ class DecisionStore(Store):
             RunSummary(begun=started.get(run, 0), **{**nothing, "run": run, **found.get(run, {})})
             for run in sorted({*found, *started})
         )
+
+
+def _clear_for_rerecording(connection: Connection, key: str) -> None:
+    for row in (RoundRow, LessonUseRow):  # what hangs below a round goes with it
+        connection.execute(delete(row).where(row.decision == key))
+    connection.execute(delete(SlateRow).where(SlateRow.decision == key, SlateRow.policy.in_(rows.OWN_POLICIES)))
 
 
 def _refuse_own_outcome(connection: Connection, decision: Decision) -> None:

@@ -14,6 +14,7 @@ from rolegen_graphs.reports import supersedes
 from rolegen_graphs.words import Attribution, Lesson, Outcome
 
 from . import rows
+from .digests import note_outcomes, tallied
 from .models import AttributionRow, DeadLetterRow, DecisionRow, LessonRow, OutcomeRow
 from .records import DeadLetter, Span
 from .store import Store, chunks, columns, now, without
@@ -65,6 +66,8 @@ class FeedbackStore(Store):
                 for key in changed
             ]
             self._upsert(connection, OutcomeRow, values)
+            with tallied(connection, changed):
+                note_outcomes(connection, [held[key] for key in changed])
             for chunk in chunks(changed):
                 connection.execute(delete(AttributionRow).where(AttributionRow.decision.in_(chunk)))
             self._keep(connection, letters, recorded_at)

@@ -78,6 +78,7 @@ class DecisionRow(Base):
     observation: Mapped[Any] = mapped_column(Document(Observation))
     recorded_at: Mapped[datetime]
     worth: Mapped[Any | None] = mapped_column(Document(Worth))
+    trace_id: Mapped[str | None]  # 32 hexadecimal digits of the OpenTelemetry trace that it was made in
 
 
 class BegunRow(Base):
@@ -232,6 +233,7 @@ class SlateItemRow(Base):
     path: Mapped[int | None]
     propensity: Mapped[float | None]
     drawn_from: Mapped[int | None]
+    showing: Mapped[float | None]
 
 
 class OutcomeRow(Base):
@@ -342,6 +344,90 @@ class LessonUseRow(Base):
     seq: Mapped[int] = _key()
     lesson: Mapped[str]
     learnt_at: Mapped[datetime]
+
+
+class _Spent:
+    """What LLM calls used; ``cached`` ones cost nothing, ``unpriced`` are paid ones whose cost is unknown."""
+
+    calls: Mapped[int]
+    cached: Mapped[int]
+    failed: Mapped[int]
+    retries: Mapped[int]
+    input_tokens: Mapped[int]
+    output_tokens: Mapped[int]
+    cost_usd: Mapped[float]
+    unpriced: Mapped[int]
+    seconds: Mapped[float]
+
+
+class DigestRow(_Spent, Base):
+    """What lists of decisions show and filter by; derived from the decision, its calls and its outcome (``digests.py``)."""
+
+    __tablename__ = "digests"
+    __table_args__ = (
+        ForeignKeyConstraint(["decision"], ["decisions.decision"], ondelete="CASCADE"),
+        Index(None, "recorded_at", "decision"),
+        Index(None, "at", "decision"),
+        Index(None, "cost_usd", "decision"),
+        Index(None, "seconds", "decision"),
+        Index(None, "run", "recorded_at", "decision"),
+        Index(None, "user_id", "at"),
+        _CLUSTERED,
+    )
+    decision: Mapped[str] = _key()
+    run: Mapped[str]
+    user_id: Mapped[str]
+    at: Mapped[datetime]
+    recorded_at: Mapped[datetime]
+    cohort: Mapped[str]
+    reasoner: Mapped[str]
+    stage: Mapped[str]
+    category: Mapped[str | None]
+    roles: Mapped[str]  # between blanks, as the prompts: " bridge target "
+    prompts: Mapped[str]
+    top: Mapped[str]
+    words: Mapped[str]
+    rounds: Mapped[int]
+    shown: Mapped[int]
+    fresh: Mapped[int]
+    accepted: Mapped[int]
+    mapped: Mapped[int]
+    rejected: Mapped[int]
+    collapsed: Mapped[bool]
+    outcome: Mapped[str]
+    value: Mapped[float]
+
+
+class DecisionDayRow(_Spent, Base):
+    """Sums of the digests of one day of decision times; kept with every change of a digest."""
+
+    __tablename__ = "decision_days"
+    __table_args__ = (_CLUSTERED,)
+    day: Mapped[datetime] = _key()
+    run: Mapped[str] = _key()
+    cohort: Mapped[str] = _key()
+    reasoner: Mapped[str] = _key()
+    decisions: Mapped[int]
+    known: Mapped[int]
+    awakened: Mapped[int]
+    collapsed: Mapped[int]
+    value: Mapped[float]
+
+
+class PromptDayRow(_Spent, Base):
+    """Sums of the calls of recorded decisions by prompt, and what became of those decisions."""
+
+    __tablename__ = "prompt_days"
+    __table_args__ = (_CLUSTERED,)
+    day: Mapped[datetime] = _key()
+    run: Mapped[str] = _key()
+    prompt: Mapped[str] = _key()
+    prompt_version: Mapped[str] = _key()
+    prompt_hash: Mapped[str] = _key()
+    model: Mapped[str] = _key()
+    decisions: Mapped[int]
+    known: Mapped[int]
+    awakened: Mapped[int]
 
 
 class LlmCallRow(Base):

@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 from rolegen_graphs.words import Candidate, Outcome, Record, RoleLabel
 
+OUTSTANDING = "outstanding: written to a nearline batch, no answer read yet"
+"""``error`` of a call that was exported and is not answered; its tokens and cost are estimates"""
+
 
 class DecisionSummary(Record):
     """One line of a list of decisions."""
@@ -18,6 +21,8 @@ class DecisionSummary(Record):
     horizon_end: datetime
     reasoner: str
     recorded_at: datetime
+    trace_id: str | None = None
+    """of the OpenTelemetry trace that it was made in, 32 hexadecimal digits; None where nothing was traced"""
 
 
 class RunSummary(Record):

@@ -18,6 +18,7 @@ from rolegen_errors import InputError, MemoryStoreError
 
 from ..llm.usage import Spending
 from .database import store_errors
+from .digests import tallied
 from .lessons import erase_evidence
 from .models import Base, BegunRow, DeadLetterRow, DecisionRow, LessonRow, LlmCallRow, RemovalRow, SpendingRow
 from .spending import REMOVED, SpendingStore
@@ -113,12 +114,14 @@ class RemovalStore(SpendingStore):
         """Delete what belongs to decisions; children first, since a cascade would not say how many rows went."""
         counts = {table.name: 0 for table in _owned()}
         for chunk in chunks(keys):
-            self._keep_spending(connection, chunk)
-            counts["lesson_evidence"] += erase_evidence(connection, chunk)
-            for table in _owned():
-                if "decision" in table.c:
-                    gone = connection.execute(delete(table).where(table.c.decision.in_(chunk)))
-                    counts[table.name] += gone.rowcount
+            connection.execute(select(DecisionRow.decision).where(DecisionRow.decision.in_(chunk)).with_for_update())
+            with tallied(connection, chunk):
+                self._keep_spending(connection, chunk)
+                counts["lesson_evidence"] += erase_evidence(connection, chunk)
+                for table in _owned():
+                    if "decision" in table.c:
+                        gone = connection.execute(delete(table).where(table.c.decision.in_(chunk)))
+                        counts[table.name] += gone.rowcount
         return counts
 
     def _keep_spending(self, connection: Connection, keys: Any) -> None:

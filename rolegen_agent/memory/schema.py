@@ -11,10 +11,11 @@ from sqlalchemy import Connection, Engine, inspect, text
 from rolegen_errors import MemoryStoreError
 
 from .database import writing
+from .digests import fill as fill_digests
 
 VERSION_TABLE = "rolegen_schema"
 """not Alembic's usual name: a server database may serve other programs that use Alembic too"""
-REVISIONS: tuple[str, ...] = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+REVISIONS: tuple[str, ...] = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 """all revisions in order; kept here so that opening a current database does not import Alembic (0.3 s)"""
 _UPGRADE_LOCK = 0x726F6C65
 """key of the PostgreSQL advisory lock that lets one process migrate at a time"""
@@ -52,6 +53,7 @@ def ensure_schema(engine: Engine, *, upgrade: bool, where: str) -> None:
         # Another process may have migrated while this one waited for the lock.
         if _known(current_revision(connection), where) != REVISIONS[-1]:
             _migrate(connection)
+            fill_digests(connection)
 
 
 @contextmanager

@@ -1,10 +1,10 @@
 """Does the memory still say what it must say? Checks that re-derive what can be derived, in one registry each.
 
 :mod:`.of_decisions` looks at one rebuilt decision at a time, :mod:`.of_tables` asks the database for rows that contradict
-others, :mod:`.of_feedback` derives credits and propensities, :mod:`.of_lessons` counts. A new check is a function below one of the two decorators, in a file that is named here.
+others, :mod:`.of_feedback` derives credits and propensities, :mod:`.of_lessons` counts, :mod:`.of_digests` derives what lists show. A new check is a function below one of the two decorators, in a file that is named here.
 """
 
-from . import of_decisions, of_feedback, of_lessons, of_tables
+from . import of_decisions, of_digests, of_feedback, of_lessons, of_tables
 from .registry import DECISION_CHECKS, TABLE_CHECKS, Difference, Recorded, decision_check, table_check
 from .run import Verification, VerificationStore
 
@@ -17,6 +17,7 @@ __all__ = [
     "VerificationStore",
     "decision_check",
     "of_decisions",
+    "of_digests",
     "of_feedback",
     "of_lessons",
     "of_tables",
