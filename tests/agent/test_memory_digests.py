@@ -97,7 +97,7 @@ def test_decisions_from_before_digests_get_theirs(memory: Memory, memory_url: st
     with engine.begin() as connection:
         for name in tables:
             connection.execute(text(f"DELETE FROM {name}"))  # noqa: S608
-    assert len(faults(memory)) == 4, "two digests and two sums are missing"
+    assert [one.count("has none") for one in faults(memory)] == [1, 1], "both digests are missing"
     with engine.begin() as connection:
         fill(connection)
         fill(connection)
