@@ -15,7 +15,7 @@ from typing import TypedDict
 from langgraph.graph import END, START, StateGraph
 
 from rolegen_agent import RoleGen
-from rolegen_agent.facade import moment
+from rolegen_agent.project import moment
 from rolegen_graphs.words import Decision
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from rolegen_errors import InputError
 
-from .project import Project, open_project, parse_date
+from .project import Project, moment, open_project, today
 
 Progress = Callable[[str, int, int], None]
 """stage, done, total"""
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.tools import BaseTool
     from langgraph.graph import StateGraph
+    from langgraph.graph.state import CompiledStateGraph
 
     from rolegen_graphs.reports import OutcomeReport
     from rolegen_graphs.words import Decision, Outcome
@@ -358,6 +359,34 @@ class RoleGen:
 
         return awaken_tool(self.decide, at)
 
+    def as_agent(
+        self,
+        at: datetime | str | None = None,
+        *,
+        name: str = "rolegen",
+        back_to: str | None = None,
+        waits: bool = False,
+    ) -> CompiledStateGraph[Any, Any, Any, Any]:
+        """An agent for a supervisor, a swarm or a graph over messages, see :mod:`rolegen_agent.agent`.
+
+        Args:
+            waits: interrupt after each decision until its outcome is reported, see :meth:`outcome_graph`.
+        """
+        from .agent import awaken_agent
+
+        graph = self.outcome_graph if waits else self.graph
+        return awaken_agent(lambda when: graph(when).compile(), name=name, at=at, back_to=back_to)
+
+    def as_handoff_tool(self, at: datetime | str | None = None, *, agent: str = "rolegen") -> BaseTool:
+        """The tool by which another agent hands a user over to :meth:`as_agent`; an unknown user comes back to it as an error."""
+        from .agent import handoff_tool
+
+        def check(user: str) -> None:
+            when = moment(at if at is not None else today())
+            self.assembly(when).parts.observer.observe(user, when)
+
+        return handoff_tool(check, agent=agent)
+
     def erase(self, user: str) -> dict[str, int]:
         """Delete what the memory and the checkpoints hold about one person; returns the deleted rows by table.
 
@@ -492,12 +521,3 @@ class RoleGen:
     def _checkpoints(self) -> str | Path:
         url = self.project.memory_url
         return self.project.checkpoints if url.startswith("sqlite") else url
-
-
-def moment(at: datetime | str) -> datetime:
-    """An aware decision time from itself, a date (midnight UTC) or an ISO time with zone."""
-    if isinstance(at, str):
-        return parse_date(at)
-    if at.tzinfo is None:
-        raise InputError(f"the decision time {at} has no time zone", fix="pass an aware datetime, or a date as text")
-    return at

@@ -22,7 +22,8 @@ from rolegen_errors import ProjectError
 from rolegen_graphs import decision_id
 
 from .batch import AwakenReport
-from .facade import Progress, RoleGen, moment
+from .facade import Progress, RoleGen
+from .project import moment
 
 CHUNK = 64
 """users handed to a worker at a time"""

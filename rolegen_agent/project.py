@@ -268,6 +268,20 @@ def parse_date(text: str) -> datetime:
     return value.astimezone(UTC)
 
 
+def moment(at: datetime | str) -> datetime:
+    """An aware decision time from itself, a date (midnight UTC) or an ISO time with zone."""
+    if isinstance(at, str):
+        return parse_date(at)
+    if at.tzinfo is None:
+        raise InputError(f"the decision time {at} has no time zone", fix="pass an aware datetime, or a date as text")
+    return at
+
+
+def today() -> datetime:
+    """The last midnight in UTC: decisions of one day are then the same decision."""
+    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
 def find_project(path: str | Path | None = None) -> Path | None:
     """The folder of the project at ``path``, or of the one in the working folder or above; None where there is none.
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
 from langgraph.graph import StateGraph
 
 from .facade import RoleGen
+from .project import today
 
 
 async def graph() -> StateGraph[Any, Any, Any, Any]:
@@ -26,4 +26,4 @@ async def graph() -> StateGraph[Any, Any, Any, Any]:
 def _build() -> StateGraph[Any, Any, Any, Any]:
     shop = RoleGen.open(os.environ.get("ROLEGEN_PROJECT"))
     at = os.environ.get("ROLEGEN_AT")
-    return shop.graph(at or datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0))
+    return shop.graph(at or today())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.tools import BaseTool, StructuredTool, ToolException
@@ -12,6 +12,8 @@ from pydantic import BaseModel, Field
 
 from rolegen_errors import InputError
 from rolegen_prompts import inline
+
+from .project import today
 
 if TYPE_CHECKING:
     from rolegen_graphs.words import Decision
@@ -29,7 +31,7 @@ def awaken_tool(decide: Callable[[str, datetime | str], Decision], at: datetime 
     """``awaken_user``: answers with JSON. An unknown user comes back to the agent as a tool error it can act on."""
 
     def awaken_user(user: str) -> str:
-        when = at if at is not None else datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        when = at if at is not None else today()
         try:
             return json.dumps(summary(decide(user, when)), ensure_ascii=False)
         except InputError as error:

@@ -9,7 +9,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from ..facade import RoleGen, moment
+from ..facade import RoleGen
+from ..project import moment
 from .options import JsonOption, ProjectOption
 from .show import as_json, bars, out
 

@@ -12,7 +12,8 @@ from rich.text import Text
 
 from rolegen_errors import InputError
 
-from ..facade import RoleGen, moment
+from ..facade import RoleGen
+from ..project import moment
 from .options import AtOption, JsonOption, ProjectOption
 from .show import as_json, bars, out
 

@@ -59,7 +59,7 @@ def list_lessons(
     json: JsonOption = False,
 ) -> None:
     """List lessons: what they say, for whom, and what outcomes say of them."""
-    from ..facade import moment
+    from ..project import moment
 
     with RoleGen.open(project) as shop:
         when = moment(at) if at else None

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from ..facade import RoleGen, moment
+from ..facade import RoleGen
+from ..project import moment
 from .options import JsonOption, ProjectOption
 from .show import as_json, bars, out
 

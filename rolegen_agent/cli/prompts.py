@@ -14,8 +14,8 @@ from rolegen_errors import ProjectError
 from rolegen_graphs.llm.prompt_checks import left_unsaid, schema_problem
 from rolegen_prompts import Finding, Prompt, PromptPack, difference, estimate_tokens, lint, next_version, read_all
 
-from ..facade import RoleGen, moment
-from ..project import find_project, open_project
+from ..facade import RoleGen
+from ..project import find_project, moment, open_project
 from .options import JsonOption, ProjectOption, PromptsOption
 from .show import as_json, err, out
 

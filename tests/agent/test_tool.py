@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from langchain_core.messages import ToolMessage
-from langchain_openai import ChatOpenAI
-from pydantic import SecretStr
 from pytest_httpserver import HTTPServer
-from werkzeug import Request, Response
 
 from rolegen_agent.facade import RoleGen
+from tests.support import chat
+from tests.support.examples import example
 from tests.support.shop import AT, users_at
-
-
-def example(root: Path, name: str) -> ModuleType:
-    """A program of ``examples/``, loaded as a module."""
-    spec = importlib.util.spec_from_file_location(f"example_{name}", root / "examples" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # LangGraph looks there for the types of a state
-    spec.loader.exec_module(module)
-    return module
 
 
 def call(shop: RoleGen, **arguments: Any) -> ToolMessage:
@@ -73,25 +59,14 @@ def test_an_agent_calls_the_tool_and_tells_what_it_found(root: Path, shop: RoleG
     [user] = users_at(shop.project.root, 1)
     asked: list[dict[str, Any]] = []
 
-    def chat(request: Request) -> Response:
-        asked.append(request.get_json())
-        results = [m for m in asked[-1]["messages"] if m["role"] == "tool"]
-        message: dict[str, Any] = {"role": "assistant", "content": None}
+    def script(messages: list[dict[str, Any]]) -> dict[str, Any]:
+        results = [m for m in messages if m["role"] == "tool"]
         if len(results) < 2:
-            arguments = json.dumps({"user": "nobody" if not results else user})
-            function = {"name": "awaken_user", "arguments": arguments}
-            message["tool_calls"] = [{"id": f"call-{len(results)}", "type": "function", "function": function}]
-        else:
-            best = json.loads(results[-1]["content"])["slate"][0]
-            message["content"] = f"Come back, {best['title']} awaits you."
-        choice = {"index": 0, "message": message, "finish_reason": "tool_calls" if len(results) < 2 else "stop"}
-        body = {"id": "x", "object": "chat.completion", "created": 0, "model": "scripted", "choices": [choice]}
-        return Response(json.dumps(body), content_type="application/json")
+            return chat.call("awaken_user", user="nobody" if not results else user)
+        best = json.loads(results[-1]["content"])["slate"][0]
+        return chat.say(f"Come back, {best['title']} awaits you.")
 
-    httpserver.expect_request("/v1/chat/completions", method="POST").respond_with_handler(chat)
-    model = ChatOpenAI(
-        model="scripted", base_url=httpserver.url_for("/v1"), api_key=SecretStr("none"), use_responses_api=False
-    )
+    model = chat.chat_model(httpserver, script, asked)
     said = example(root, "tool").converse(model, shop, AT, f"Write to customer {user}.")
     assert [message.type for message in said] == ["human", "ai", "tool", "ai", "tool", "ai"]
     assert [m.status for m in said if isinstance(m, ToolMessage)] == ["error", "success"]

@@ -15,8 +15,8 @@ import polars as pl
 from pydantic import Field, ValidationError
 
 from rolegen_agent import RoleGen
-from rolegen_agent.facade import moment
 from rolegen_agent.outcomes import first_order_baskets
+from rolegen_agent.project import moment
 from rolegen_errors import InputError
 from rolegen_graphs import decision_id
 from rolegen_graphs.words import Observation, Record, Role
