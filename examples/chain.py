@@ -29,7 +29,7 @@ PROMPT = ChatPromptTemplate(
 def letters(chat: BaseChatModel, shop: RoleGen, at: str) -> Runnable[str, str]:
     """A user's id in, one line out."""
     decide = shop.graph(at).compile()
-    ask = RunnableLambda(lambda user: {"user": user, "at": moment(at)})
+    ask: Runnable[str, dict[str, object]] = RunnableLambda(lambda user: {"user": user, "at": moment(at)})
     return ask | decide | (lambda state: {"found": summary(state["decision"])}) | PROMPT | chat | StrOutputParser()
 
 

@@ -39,7 +39,7 @@ def command(python: str, tmp_path_factory: pytest.TempPathFactory) -> Command:
 @pytest.fixture(scope="module")
 def first(command: Command) -> dict[str, Any]:
     """The JSON of the first run."""
-    done = command("demo", "shop", "--quick", "--json", timeout=400)
+    done = command("demo", "shop", "--quick", "--json", timeout=1200)
     assert done.returncode == 0, done.stderr
     assert done.stderr == "", "no progress bar outside of a terminal"
     return dict(json.loads(done.stdout))
@@ -71,7 +71,7 @@ def test_the_figures_are_those_of_the_database(command: Command, first: dict[str
 def test_the_same_command_again_does_nothing_again_and_says_the_same(command: Command, first: dict[str, Any]) -> None:
     artefacts = sorted((command.folder / "shop" / ".rolegen" / "artefacts").rglob("*"))
     before = {file: file.stat().st_mtime_ns for file in artefacts}
-    done = command("demo", "shop", "--quick", timeout=200)
+    done = command("demo", "shop", "--quick", timeout=1200)
     assert done.returncode == 0, done.stderr
     assert {file: file.stat().st_mtime_ns for file in artefacts} == before, "nothing was learnt again"
     told = " ".join(done.stdout.split())
@@ -82,7 +82,7 @@ def test_the_same_command_again_does_nothing_again_and_says_the_same(command: Co
     for said in ("trace database", "report ", "rolegen explain", "--reasoner llm"):
         assert said in done.stdout
 
-    again = json.loads(command("demo", "shop", "--quick", "--json", timeout=200).stdout)
+    again = json.loads(command("demo", "shop", "--quick", "--json", timeout=1200).stdout)
     assert again["figures"] == first["figures"]
 
 
@@ -93,7 +93,7 @@ def test_decisions_that_others_asked_for_in_the_same_project_change_no_figure(
     users = [row["user"] for row in json.loads(command("dormant", "--at", "2011-09-01", "--json", *place).stdout)]
     more = command("awaken", "--at", "2011-09-01", "--user", users[1], "--user", users[2], "--json", *place)
     assert json.loads(more.stdout)["decided"] == 2
-    done = command("demo", "shop", "--quick", "--json", timeout=200)
+    done = command("demo", "shop", "--quick", "--json", timeout=1200)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["figures"] == first["figures"]
 
@@ -112,7 +112,7 @@ def test_the_report_opens_in_a_browser_without_a_fault(first: dict[str, Any]) ->
 
 def test_the_benchmark_writes_the_one_language(command: Command, python: str) -> None:
     file = command.folder / "out" / "figures.json"
-    done = command("bench", "demo", "--quick", "--json", str(file), timeout=400)
+    done = command("bench", "demo", "--quick", "--json", str(file), timeout=1200)
     assert done.returncode == 0, done.stderr
     result = json.loads(file.read_text("utf-8"))
     shape(result)
