@@ -46,14 +46,19 @@ class FileClaims:
         if not self._swept:
             self._swept = True
             self._sweep()
-        self._folder.mkdir(exist_ok=True)
         lock = FileLock(self._folder / f"{key}.lock", blocking=False, thread_local=False)
-        try:
-            lock.acquire()
-        except Timeout:
-            return False
-        self._held[key] = lock
-        return True
+        while True:
+            try:
+                self._folder.mkdir(exist_ok=True)
+                lock.acquire()
+            except Timeout:
+                return False
+            except (FileNotFoundError, FileExistsError):  # who closed last has removed the folder in between
+                if self._folder.is_file():
+                    raise
+                continue
+            self._held[key] = lock
+            return True
 
     def give(self, key: str) -> None:
         lock = self._held.pop(key)
