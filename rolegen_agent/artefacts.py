@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -208,6 +209,25 @@ def learn_evidence(project: Project, events: pl.DataFrame, items: pl.DataFrame, 
     update.ledger.save(folder / "ledger")  # first: the manifest of the evidence says that all is there
     evidence.save(folder)
     return evidence
+
+
+def forget(project: Project, user: str) -> int:
+    """Take one user out of every ledger of the evidence; returns out of how many. What has no user in it stays as it is.
+
+    A ledger that cannot be read, of a training that was killed or of another version, goes as a whole: it is only a cache.
+    """
+    touched = 0
+    for folder in [*project.store.glob("artefacts/*/evidence/ledger"), *project.store.glob("improving/**/ledger")]:
+        try:
+            ledger = Ledger.load(folder)
+        except ProjectError:
+            shutil.rmtree(folder)
+            touched += 1
+            continue
+        if user in ledger.users["user"]:
+            ledger.without(user).save(folder)
+            touched += 1
+    return touched
 
 
 def load(project: Project, at: datetime, *, reasoner: str | None = None) -> Artefacts:

@@ -388,16 +388,19 @@ class RoleGen:
         return handoff_tool(check, agent=agent)
 
     def erase(self, user: str) -> dict[str, int]:
-        """Delete what the memory and the checkpoints hold about one person; returns the deleted rows by table.
+        """Delete what memory, checkpoints and ledgers of the evidence hold about one person; returns the deleted rows by
+        table, and from how many ledgers.
 
         Raises:
             MemoryStoreError: another program keeps what was deleted readable in a file; repeat it after that one's end.
         """
+        from .artefacts import forget
         from .memory.forgetting import erase_checkpoints
 
+        ledgers = forget(self.project, user)
         # Checkpoints first: after a kill in between the memory still knows which decisions they belonged to.
         threads = erase_checkpoints(self._checkpoints(), user, self.memory.decisions_of(user))
-        return {**self.memory.erase(user), "checkpoints": threads}
+        return {**self.memory.erase(user), "checkpoints": threads, "ledgers": ledgers}
 
     def prune(self, before: datetime, *, dry_run: bool = False, progress: Progress = _silent) -> dict[str, int]:
         """Delete what was recorded before ``before``, see :meth:`rolegen_agent.memory.Memory.prune`."""

@@ -81,7 +81,7 @@ def prune(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Delete decisions that were recorded longer ago, with their calls (the cached answers), outcomes and all below.
+    """Delete decisions that were recorded longer ago, with their calls (the cached answers), outcomes and all below; dead letters too.
 
     What counts is when they were recorded, not the date that was decided for. Lessons stay.
     """
@@ -122,7 +122,7 @@ def erase(
     project: ProjectOption = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Remove everything that the memory and the checkpoints hold about one person.
+    """Remove everything that the memory, the checkpoints and what evidence keeps of users hold about one person.
 
     The log, its store, reports and exports are files of yours: take the person out of the log there, ingest again.
     """

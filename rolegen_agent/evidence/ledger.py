@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -68,6 +68,12 @@ class Ledger:
             "rows": {name: frame.height for name, frame in self.rows.items()},
         }
         manifest.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+    def without(self, user: str) -> Ledger:
+        """The same with nothing of one user in it; where that user is in the log still, a later reading reads them anew."""
+        numbers = self.users.filter(pl.col("user") == user)["number"].implode()
+        rows = {name: frame.filter(~pl.col("user").is_in(numbers)) for name, frame in self.rows.items()}
+        return replace(self, users=self.users.filter(pl.col("user") != user), rows=rows)
 
     @classmethod
     def load(cls, folder: Path) -> Ledger:

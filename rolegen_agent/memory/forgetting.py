@@ -1,5 +1,8 @@
 """Checkpoints of a person: found by the decisions that they belong to, and by whom their state names.
 
+Threads of a graph that waits for an outcome, or of one that ours is a part of, are called what their owners call them. In a file
+of ours every thread is looked at; on a server, which may hold threads of other programs, those that hold words of the loop.
+
 A program that is killed between recording a decision and deleting its checkpoint leaves one behind, and so does one that is
 killed before anything was recorded.
 """
@@ -16,12 +19,13 @@ from typing import Any
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from rolegen_errors import MemoryStoreError
+from rolegen_graphs.words import Decision, Observation, Record, Trajectory
 
 from .checkpoints import forget, open_checkpointer
 from .database import parse_url, prepare_sqlite, shown, store_errors
 
 _OURS = re.compile("[0-9a-f]{32}")
-"""a thread is named like its decision; a server database may hold threads of other programs too"""
+"""a batch's thread is named like its decision"""
 
 
 def erase_checkpoints(url: str | Path, user: str, decisions: Iterable[str]) -> int:
@@ -36,8 +40,8 @@ def erase_checkpoints(url: str | Path, user: str, decisions: Iterable[str]) -> i
         return 0
     with open_checkpointer(url) as saver:
         wanted, threads = set(decisions), set()
-        for thread, named in _threads(saver):
-            if thread in wanted or named == user:
+        for thread, names in _threads(saver, everything=file is not None):
+            if thread in wanted or user in names:
                 threads.add(thread)
         for thread in threads:
             forget(saver, thread)
@@ -53,12 +57,18 @@ def erase_checkpoints(url: str | Path, user: str, decisions: Iterable[str]) -> i
     return len(threads)
 
 
-def _threads(saver: BaseCheckpointSaver[Any]) -> Iterator[tuple[str, str | None]]:
-    """Our threads with the user that a checkpoint names: in its state, or in the input that waits for the first node."""
+def _threads(saver: BaseCheckpointSaver[Any], *, everything: bool) -> Iterator[tuple[str, set[str]]]:
+    """Our threads, once for each checkpoint, with the users that it names: in its state, or in the input that waits for the
+    first node."""
     for found in saver.list(None):
         thread = str(found.config.get("configurable", {}).get("thread_id", ""))
-        if _OURS.fullmatch(thread):
-            values = found.checkpoint["channel_values"]
+        values = found.checkpoint["channel_values"]
+        if everything or _OURS.fullmatch(thread) or any(isinstance(value, Record) for value in values.values()):
             given = values.get("__start__")
-            named = values.get("user", given.get("user") if isinstance(given, dict) else None)
-            yield thread, named if isinstance(named, str) else None
+            named = [values.get("user"), given.get("user") if isinstance(given, dict) else None]
+            for value in values.values():
+                if isinstance(value, Decision | Trajectory):
+                    named.append(value.user)
+                elif isinstance(value, Observation):
+                    named.append(value.trajectory.user)
+            yield thread, {one for one in named if isinstance(one, str)}

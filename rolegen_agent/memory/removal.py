@@ -75,8 +75,8 @@ class RemovalStore(SpendingStore):
         """Delete what was recorded before ``before``; returns the deleted rows by table.
 
         A decision goes with all that hangs below it, and with its calls, which are the cached answers; so do decisions
-        that were begun before and never recorded, and calls without either. A few hundred go at a time, so that others
-        can write meanwhile, and a killed run goes on with the same command.
+        that were begun before and never recorded, calls without either, and dead letters that came before. A few hundred go at
+        a time, so that others can write meanwhile, and a killed run goes on with the same command.
 
         Args:
             dry_run: only count.
@@ -85,6 +85,7 @@ class RemovalStore(SpendingStore):
         if before.tzinfo is None:
             raise InputError(f"the time {before} has no time zone", fix="pass an aware datetime")
         counts = {table.name: 0 for table in _owned()}
+        counts[DeadLetterRow.__tablename__] = self._prune_letters(before, dry_run=dry_run)
         with self._read() as connection:
             keys = list(connection.execute(_older(before)).scalars())
         done = 0
@@ -103,6 +104,16 @@ class RemovalStore(SpendingStore):
         if not dry_run:
             self._truncate_log()
         return counts
+
+    def _prune_letters(self, before: datetime, *, dry_run: bool) -> int:
+        old = DeadLetterRow.received_at < before
+        if dry_run:
+            with self._read() as connection:
+                return connection.execute(select(func.count()).select_from(DeadLetterRow).where(old)).scalar_one()
+        with self._write() as connection:
+            gone = connection.execute(delete(DeadLetterRow).where(old)).rowcount
+            self._note(connection, "prune", before, {DeadLetterRow.__tablename__: gone})
+        return gone
 
     def removals(self) -> tuple[tuple[datetime, str], ...]:
         """When something was erased or pruned, oldest first: what rested on it then cannot be derived again."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import shutil
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from tests.support.shop import AT, Command, Done, Line
@@ -185,7 +187,15 @@ def test_awaken_explain_and_erase_one_user(line: Line, rolegen: Command, project
     refused(line("awaken", "--at", AT, "--user", "nobody", *place), "'nobody'")
 
     assert line("memory", "upgrade", *place).returncode == 0
-    assert "decisions" in line("memory", "erase", users[0], "--yes", *place).stdout
+    ledger = project / ".rolegen" / "artefacts" / AT / "evidence" / "ledger"
+    assert users[0] in pl.read_parquet(ledger / "users.parquet")["user"]
+    shutil.copytree(ledger, project / ".rolegen" / "improving" / "x" / "candidate" / "evidence" / "ledger")
+    killed = shutil.copytree(ledger, project / ".rolegen" / "artefacts" / "2011-08-01" / "evidence" / "ledger")
+    (killed / "ledger.json").unlink()
+    told = line("memory", "erase", users[0], "--yes", *place).stdout
+    assert "from decisions" in told and "3 from ledgers" in told
+    kept = [pl.read_parquet(file)["user"] for file in (project / ".rolegen").rglob("ledger/users.parquet")]
+    assert len(kept) == 2 and all(users[0] not in some and users[1] in some for some in kept)
     refused(line("explain", users[0], *place), "no decision on user")
     assert "nothing was stored" in line("memory", "erase", users[0], "--yes", *place).stdout
     assert line("explain", users[1], *place).returncode == 0

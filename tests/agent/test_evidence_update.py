@@ -124,6 +124,24 @@ def test_late_events_refunds_new_items_and_other_categories(
     )
 
 
+def test_who_is_taken_out_of_a_ledger_is_in_no_row_of_it_and_comes_back_only_from_the_log(
+    shop_slice: pl.DataFrame, tmp_path: Path
+) -> None:
+    at, items = datetime(2011, 4, 1, tzinfo=UTC), items_of(shop_slice)
+    person = shop_slice.filter(pl.col("time") < at)["user"].value_counts(sort=True)["user"][0]
+    whole = update_evidence(shop_slice, items, at=at, options=LOOSE).ledger
+    rest = whole.without(person)
+    [number] = whole.users.filter(pl.col("user") == person)["number"]
+    assert person not in rest.users["user"] and len(rest.users) == len(whole.users) - 1
+    lost = {name: frame.height - rest.rows[name].height for name, frame in whole.rows.items()}
+    assert lost == {name: (frame["user"] == number).sum() for name, frame in whole.rows.items()} and sum(lost.values())
+    rest.save(tmp_path)
+    for log in (shop_slice, shop_slice.filter(pl.col("user") != person)):
+        found = update_evidence(log, items, at=at, options=LOOSE, earlier=Ledger.load(tmp_path))
+        assert_same(found.evidence, compute_evidence(log, items, at=at, options=LOOSE))
+        assert found.read == (log is shop_slice)
+
+
 def test_what_cannot_be_built_upon_is_computed_anew_and_said(
     planted: tuple[pl.DataFrame, pl.DataFrame, EvidenceOptions], tmp_path: Path
 ) -> None:

@@ -18,7 +18,8 @@ from rolegen_agent import RoleGen
 from rolegen_agent.llm.usage import Spending
 from rolegen_agent.memory import Memory, decision_id, open_memory
 from rolegen_agent.memory.checkpoints import open_checkpointer
-from rolegen_agent.memory.models import Base, BegunRow, DecisionRow
+from rolegen_agent.memory.models import Base, BegunRow, DeadLetterRow, DecisionRow
+from rolegen_agent.memory.records import DeadLetter
 from rolegen_agent.project import write_project_file
 from rolegen_errors import InputError
 from rolegen_graphs.words import Decision, Lesson, Outcome, Trajectory
@@ -45,6 +46,12 @@ class State(TypedDict, total=False):
     user: str
     at: str
     trajectory: Trajectory
+    answer: str
+
+
+class Shown(TypedDict, total=False):
+    number: int
+    decision: Decision
     answer: str
 
 
@@ -122,6 +129,23 @@ def test_an_erased_person_leaves_no_trace(opened: RoleGen, memory_url: str) -> N
     assert [kind for _, kind in memory.removals()] == ["erase"]
 
 
+def test_a_graph_that_waits_under_a_name_of_its_own_is_erased_too(opened: RoleGen, memory_url: str) -> None:
+    waiting = [with_marker(make_decision(user)) for user in (PERSON, OTHER)]
+    graph = StateGraph(Shown)
+    graph.add_node("decide", lambda state: {"decision": waiting[state["number"]]})
+    graph.add_node("wait", lambda state: {"answer": interrupt("until the order comes")})
+    graph.add_edge(START, "decide")
+    graph.add_edge("decide", "wait")
+    graph.add_edge("wait", END)
+    with open_checkpointer(opened._checkpoints()) as saver:
+        for number in range(2):
+            config: Any = {"configurable": {"thread_id": f"order {number}"}}
+            graph.compile(checkpointer=saver).invoke({"number": number}, config)
+    assert opened.erase(PERSON)["checkpoints"] == 1
+    assert threads(opened) == {"order 1"}
+    assert not any(PERSON in found for found in traces(opened, memory_url))
+
+
 def test_every_table_says_whose_it_is() -> None:
     """A table that names a user or a decision is erased and pruned by it; any other must be on the list above."""
     silent = {table.name for table in Base.metadata.sorted_tables if not {"decision", "user_id"} & {*table.c.keys()}}
@@ -150,6 +174,16 @@ def test_pruning_takes_what_is_old_with_all_below_it(memory: Memory, memory_url:
         memory.record_call(make_call(decision_key, request_hash=decision_key))
     grow_old(memory_url, DecisionRow, old.decision)
     grow_old(memory_url, BegunRow, stale)
+    letters = [
+        DeadLetter(letter=one, source="", row=1, reason="", payload="", complete=True, user=one, decision=None)
+        for one in "xy"
+    ]
+    memory.settle([], letters)
+    engine = create_engine(memory_url)
+    with engine.begin() as connection:
+        aged = update(DeadLetterRow).where(DeadLetterRow.letter == "x")
+        connection.execute(aged.values(received_at=datetime(2020, 1, 1, tzinfo=UTC)))
+    engine.dispose()
     before = datetime(2021, 1, 1, tzinfo=UTC)
     would = memory.prune(before, dry_run=True)
     assert memory.get(old.decision) == old, "a dry run deletes nothing"
@@ -158,6 +192,7 @@ def test_pruning_takes_what_is_old_with_all_below_it(memory: Memory, memory_url:
     assert did == would and calls[-1] == (3, 3)
     assert (did["decisions"], did["outcomes"], did["begun"], did["llm_calls"], did["slates"]) == (1, 1, 1, 3, 2)
     assert did["candidates"] == 30 and did["llm_spending"] == 1
+    assert did["dead_letters"] == 1 and [one.letter for one in memory.dead_letters()] == ["y"]
     assert memory.get(new.decision) == new and memory.finished("demo") == {("new", AT)}
     assert memory.find_call("old") is None and memory.find_call("new") is not None and memory.find_call(waiting)
     assert memory.spent("demo").calls == 2, "budgets of the run still hold"
