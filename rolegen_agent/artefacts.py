@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 """stage, done, total"""
+PROMOTED = "promotion.json"
+"""of an artefact folder that an update was promoted to: what memory is to know of it"""
 LONGEST_TEXT = 1000
 """characters of a title or category that anything learns from, shows or remembers; the store keeps the whole text"""
 
@@ -78,7 +80,7 @@ def train(project: Project, at: datetime, *, progress: Progress, force: bool = F
 
     Raises:
         InputError: the log has too little to learn from.
-        ProjectError: the log is not ingested.
+        ProjectError: the log is not ingested; or an update was promoted for that date, which only ``force`` replaces.
     """
     from rolegen_backbone.distributed import join
 
@@ -136,6 +138,12 @@ def _train(project: Project, at: datetime, group: Group, progress: Progress, *, 
             (repr((config, sizes, settings.encoder, at.isoformat())), _digest(project.events), _digest(project.items))
         ).encode()
     ).hexdigest()
+    if (folder / PROMOTED).exists() and not force:
+        raise ProjectError(
+            f"what serves decisions from {at.date()} on was promoted by `rolegen improve`, and has learnt from more than a training",
+            where=str(folder),
+            fix="leave it as it is, or pass --force to replace it by a training from nothing",
+        )
     stamp = folder / "wanted.txt"
     if group.first and (force or not stamp.exists() or stamp.read_text() != wanted):
         # Other data or other settings: nothing half-trained from before may leak into this training.

@@ -115,6 +115,7 @@ def attribute(
             f"{report.orders:,} decisions with an order: {report.attributed:,} credited now ({report.steps:,} path steps), "
             f"{report.earlier:,} earlier, {report.elsewhere:,} where a later decision claims it, {report.untrained:,} for "
             "which nothing is trained"
+            + (f", {report.changed:,} whose outcome changed meanwhile" if report.changed else "")
         )
     if stop.is_set():
         err.print("stopped; the same command goes on from here", style="bold")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def improve(
     at: Annotated[
-        str | None, typer.Option("--at", help="Learn from what was known before this date; default: now.")
+        str | None, typer.Option("--at", help="Learn from what was known before this date; default: today (UTC).")
     ] = None,
     history: Annotated[bool, typer.Option("--history", help="Show all updates and what became of them.")] = False,
     project: ProjectOption = None,
@@ -35,7 +35,9 @@ def improve(
             _show_history(shop.memory.promotions(), json)
         return
     with RoleGen.open(project) as shop, bars() as progress:
-        report = shop.improve(moment(at) if at else datetime.now(UTC), progress=progress)
+        # Midnight, so that the same command is the same update all day, and decisions of today have its artefacts.
+        today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        report = shop.improve(moment(at) if at else today, progress=progress)
     if json:
         as_json(
             {

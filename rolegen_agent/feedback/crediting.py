@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from rolegen_errors import ProjectError
 from rolegen_graphs.attribution import attribute, order_shares
 from rolegen_graphs.ports import Recommender
-from rolegen_graphs.words import Attribution
+from rolegen_graphs.words import Attribution, Outcome
 
 from ..memory.records import Span
 
@@ -30,7 +30,7 @@ TOLERANCE = 1e-9
 
 @dataclass
 class AttributionReport:
-    """``orders = attributed + earlier + elsewhere + untrained`` unless it was stopped."""
+    """``orders = attributed + earlier + elsewhere + untrained + changed`` unless it was stopped."""
 
     orders: int
     """decisions with a net order"""
@@ -41,6 +41,8 @@ class AttributionReport:
     """a later decision claims the order"""
     untrained: int = 0
     """nothing is trained for their time any more"""
+    changed: int = 0
+    """their outcome changed meanwhile: the same command again looks at them"""
     steps: int = 0
     """path steps that got a credit now"""
 
@@ -66,6 +68,8 @@ def attribute_orders(
         if stop is not None and stop.is_set():
             break
         found: dict[str, Sequence[Attribution]] = {}
+        of: dict[str, Outcome] = {}
+        shares: dict[str, float] = {}
         part = spans[low : low + CHUNK]
         rivals: dict[str, list[Span]] = {}
         for span in memory.spans(users=(span.user for span in part)):
@@ -73,7 +77,8 @@ def attribute_orders(
         for span in part:
             outcome = memory.find_outcome(span.decision)
             if outcome is None or outcome.ordered_at is None:
-                continue  # it was refunded a moment ago
+                report.changed += 1  # it was refunded a moment ago
+                continue
             own = [(one.decision, one.at, one.horizon_end) for one in rivals[span.user]]
             share = order_shares(own, outcome.ordered_at)[span.decision]
             known = memory.attributions(decision=span.decision)
@@ -89,11 +94,12 @@ def attribute_orders(
                 report.untrained += 1
                 continue
             found[span.decision] = attribute(memory.get(span.decision), outcome, recommender, share)
-            report.attributed += bool(share)
-            report.elsewhere += not share
-            report.steps += sum(one.step is not None for one in found[span.decision])
-        if found:
-            memory.record_attributions(found)
+            of[span.decision], shares[span.decision] = outcome, share
+        for key in memory.record_attributions(found, of=of) if found else ():
+            report.attributed += bool(shares[key])
+            report.elsewhere += not shares[key]
+            report.steps += sum(one.step is not None for one in found.pop(key))
+        report.changed += len(found)
         progress(min(low + CHUNK, len(spans)), len(spans))
     return report
 

@@ -28,7 +28,7 @@ import polars as pl
 
 from rolegen_errors import ProjectError
 
-from ..artefacts import Progress, fingerprint, latest
+from ..artefacts import PROMOTED, Progress, fingerprint, latest
 from ..memory.records import Promotion
 from ..showing import read_weight
 from .build import update
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from ..memory.records import Experience
     from ..project import Project
 
-ROW = "promotion.json"
-"""of a promoted folder: what memory is to know, should a kill come between the swap and the row"""
 LEAST_DAYS = 2
 """between two updates: a day to learn from, and one to test on"""
 
@@ -71,7 +69,7 @@ def improve(project: Project, memory: Memory, at: datetime, *, progress: Progres
 
 def _improve(project: Project, memory: Memory, at: datetime, progress: Progress) -> ImproveReport:
     old, since = latest(project, at)
-    made = old / ROW
+    made = old / PROMOTED
     if made.exists():  # repeated where a kill came between the swap and the row
         memory.record_promotion(Promotion.model_validate_json(made.read_bytes()))
     if at - since < timedelta(days=LEAST_DAYS):
@@ -116,7 +114,7 @@ def _improve(project: Project, memory: Memory, at: datetime, progress: Progress)
     )
     folder = old
     if verdict.passed:
-        (staged / "final" / ROW).write_text(promotion.model_dump_json(indent=1) + "\n", "utf-8")
+        (staged / "final" / PROMOTED).write_text(promotion.model_dump_json(indent=1) + "\n", "utf-8")
         folder = _swap(staged / "final", project.artefacts(at), staged / "replaced")
     memory.record_promotion(promotion)
     shutil.rmtree(staged)

@@ -32,6 +32,7 @@ class EndingStore(Store):
                 DecisionRow.reasoner,
                 DecisionRow.horizon_end,
                 OutcomeRow.ordered_at,
+                OutcomeRow.refunded_at,
                 OutcomeRow.items,
                 OutcomeRow.final,
             )
@@ -47,7 +48,9 @@ class EndingStore(Store):
 
         endings = []
         for row in found:
-            known = bool(row.final) and (at is None or row.horizon_end <= at)
+            # An order that was refunded later still stood at that time.
+            stood = at is not None and row.refunded_at is not None and row.refunded_at >= at
+            known = bool(row.final) and not stood and (at is None or row.horizon_end <= at)
             bought = row.ordered_at is not None and not set(row.items).isdisjoint(shown[row.decision])
             endings.append(Ending(decision=row.decision, reasoner=row.reasoner, bought=bought if known else None))
         return tuple(endings)

@@ -147,15 +147,24 @@ class FeedbackStore(Store):
                     fix="list them with `rolegen feedback dead-letters`",
                 )
 
-    def record_attributions(self, parts: Mapping[str, Sequence[Attribution]]) -> None:
-        """Replace the credit of each named decision, in one transaction; a decision may have none."""
-        values = [{"seq": seq, **rows.fields_of(part)} for each in parts.values() for seq, part in enumerate(each)]
+    def record_attributions(
+        self, parts: Mapping[str, Sequence[Attribution]], *, of: Mapping[str, Outcome] | None = None
+    ) -> set[str]:
+        """Replace the credit of each named decision, in one transaction; a decision may have none.
+
+        ``of``: the outcomes that it rests on. Where another one is known by now it is not written, for it would stay: what is
+        missing is computed again, what is there is not. Returns the decisions that were written.
+        """
         with self._write() as connection:
             self._known(connection, parts, lock=True)
-            for chunk in chunks(sorted(parts)):
+            held = {} if of is None else _outcomes(connection, OutcomeRow.decision.in_, sorted(of))
+            written = {key for key in parts if of is None or (key in of and held.get(key) == of[key])}
+            for chunk in chunks(sorted(written)):
                 connection.execute(delete(AttributionRow).where(AttributionRow.decision.in_(chunk)))
+            values = [{"seq": seq, **rows.fields_of(part)} for key in written for seq, part in enumerate(parts[key])]
             if values:
                 connection.execute(self._insert(AttributionRow), values)
+        return written
 
     def attributions(self, *, run: str | None = None, decision: str | None = None) -> tuple[Attribution, ...]:
         """The credit of steps, by decision; of one run or one decision, or all."""

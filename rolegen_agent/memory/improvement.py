@@ -21,7 +21,8 @@ class ImprovementStore(Store):
     def experiences(self, before: datetime) -> list[Experience]:
         """Decisions whose final outcome was known strictly before ``before``, by time and decision.
 
-        An order is known when it happened, its absence when the horizon is over, however late either was reported.
+        An order is known when it happened, its absence when the horizon is over, however late either was reported. One that
+        was refunded at or after ``before`` still stood then: what it was is not known any more, so it is left out.
         """
         known = or_(
             OutcomeRow.ordered_at < before,
@@ -38,6 +39,7 @@ class ImprovementStore(Store):
             .join(OutcomeRow, OutcomeRow.decision == DecisionRow.decision)
             .join(RoundRow, RoundRow.decision == DecisionRow.decision, isouter=True)
             .where(OutcomeRow.final.is_(True), DecisionRow.at < before, known)
+            .where(or_(OutcomeRow.refunded_at.is_(None), OutcomeRow.refunded_at < before))
             .group_by(DecisionRow.decision, OutcomeRow.decision)
             .order_by(DecisionRow.at, DecisionRow.decision)
         )

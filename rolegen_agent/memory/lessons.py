@@ -126,6 +126,7 @@ class LessonStore(Store):
                 DecisionRow.horizon_end,
                 cohort.label("cohort"),
                 OutcomeRow.ordered_at,
+                OutcomeRow.refunded_at,
                 OutcomeRow.final,
             )
             .outerjoin(OutcomeRow, OutcomeRow.decision == DecisionRow.decision)
@@ -140,6 +141,8 @@ class LessonStore(Store):
                 left_out["horizon still open"] += 1
             elif not row.final:
                 left_out["no final outcome"] += 1
+            elif row.refunded_at is not None and row.refunded_at >= at:
+                left_out["refunded later"] += 1  # the order still stood then, and that it would not is of the future
             elif (row.user_id, row.at) in seen:
                 left_out["another run decided on the same user and time"] += 1
             else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,18 @@ import polars as pl
 import pytest
 from sqlalchemy import create_engine, update
 
-from rolegen_agent.feedback import FeedbackReport, read_reports, record_rows, retry_letters
+from rolegen_agent.feedback import FeedbackReport, attribute_orders, read_reports, record_rows, retry_letters
 from rolegen_agent.feedback.recording import Row, row_of
 from rolegen_agent.memory import Memory
 from rolegen_agent.memory.models import OutcomeRow
 from rolegen_agent.memory.verification.of_feedback import wrong_credits, wrong_outcomes, wrong_propensities
 from rolegen_errors import InputError
 from rolegen_graphs.exploration import drawn
+from rolegen_graphs.ports import Recommender
 from rolegen_graphs.words import Attribution, Outcome
 from tests.agent.test_memory import all_rows
 from tests.support.decisions import AT, make_decision, make_slate
+from tests.support.ports import Ranker
 
 pytest_plugins = ["tests.support.postgres"]
 
@@ -102,6 +104,29 @@ def test_a_refund_of_the_future_does_not_reach_an_earlier_decision(memory: Memor
     report(memory, order(refunded_at=(AT + 95 * DAY).isoformat()))
     assert [one.ordered for one in memory.past_decisions("ann", AT + 92 * DAY)] == [None]
     assert [one.ordered for one in memory.past_decisions("ann", AT + 99 * DAY)] == [False]
+
+
+def test_a_refund_of_the_future_teaches_nothing_earlier(memory: Memory, ann: str) -> None:
+    report(memory, order(refunded_at=(AT + 95 * DAY).isoformat()))
+    for days, known in ((92, False), (99, True)):
+        then = AT + days * DAY
+        decisions, left_out = memory.known_outcomes(then)
+        assert [one.ordered for one in decisions] == [False] * known
+        assert left_out == ({} if known else {"refunded later": 1})
+        assert [one.decision for one in memory.experiences(then)] == [ann] * known
+        assert [one.bought for one in memory.endings(then)] == [False if known else None]
+
+
+def test_credit_for_an_order_that_is_refunded_meanwhile_is_not_kept(memory: Memory, ann: str) -> None:
+    report(memory, order())
+
+    def meanwhile(_: datetime) -> Recommender:
+        report(memory, order(refunded_at=(AT + 9 * DAY).isoformat()))
+        return Ranker()
+
+    found = attribute_orders(memory, meanwhile)
+    assert (found.orders, found.attributed, found.changed) == (1, 0, 1)
+    assert memory.attributions() == ()
 
 
 def test_provisional_becomes_final_and_a_late_order_counts(memory: Memory, ann: str) -> None:

@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 from filelock import FileLock
 
-from rolegen_agent.artefacts import fingerprint, latest
+from rolegen_agent.artefacts import PROMOTED, fingerprint, latest
 from rolegen_agent.evidence import Evidence
 from rolegen_agent.evidence.states import STATES
 from rolegen_agent.facade import RoleGen
@@ -49,7 +49,7 @@ def decide_and_report(folder: Path) -> None:
 
 def contents(folder: Path) -> dict[str, str]:
     """Digest of every file of an artefact folder whose content is the same each time."""
-    timed = {"manifest.json", run.ROW}  # seconds that a computation took, and what memory is told of them
+    timed = {"manifest.json", PROMOTED}  # seconds that a computation took, and what memory is told of them
     return {
         str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(folder.rglob("*"))
@@ -108,6 +108,23 @@ def test_the_same_command_again_has_nothing_to_do_and_says_so(again: RoleGen) ->
     assert contents(again.project.store / "artefacts") == before
     assert len(again.memory.promotions()) == 1
     assert not any((again.project.store / "improving").iterdir()), "nothing staged stays behind"
+
+
+def test_a_training_replaces_a_promoted_update_only_by_force(again: RoleGen) -> None:
+    before = contents(again.project.store / "artefacts")
+    with pytest.raises(ProjectError, match="promoted by `rolegen improve`") as caught:
+        again.train(LATER)
+    assert "--force" in str(caught.value)
+    assert contents(again.project.store / "artefacts") == before
+
+
+def test_without_a_date_it_is_the_same_update_all_day(again: RoleGen, line: Line) -> None:
+    events = pl.read_parquet(again.project.events)
+    events.filter(pl.col("time") < NOW).write_parquet(again.project.events)
+    told = [line("improve", "--json", "--project", str(again.project.root)).stdout for _ in range(2)]
+    first, second = (datetime.fromisoformat(json.loads(one)["at"]) for one in told)
+    assert (first.hour, first.minute, first.second, first.microsecond) == (0, 0, 0, 0)
+    assert second - first in (timedelta(0), timedelta(days=1)), "midnight may have come in between"
 
 
 def test_a_log_that_tells_nothing_new_is_no_update(again: RoleGen) -> None:
