@@ -19,8 +19,6 @@ from rolegen_prompts import estimate_tokens
 
 from .batch import AwakenReport, awaken
 from .llm.nearline import Collector, Result, read_result
-from .llm.usage import Spending
-from .memory.calls import OUTSTANDING
 
 if TYPE_CHECKING:
     from threading import Event
@@ -181,25 +179,19 @@ def _keep(memory: Memory, result: Result, price: Price | None, share: float) -> 
     call, run = found
     if not call.error:
         return {"known": 1}
-    was = Spending(0, call.input_tokens + call.output_tokens, call.cost_usd or 0.0)
-    if call.error != OUTSTANDING:
-        was = Spending()  # read before, with an error: its reservation is settled
     tokens = result.usage or ((call.input_tokens, estimate_tokens(result.raw)) if result.raw else (0, 0))
-    cost = None if price is None else share * price.cost(*tokens)
-    memory.record_call(
-        call.model_copy(
-            update={
-                "raw": result.raw,
-                "error": result.error,
-                "input_tokens": tokens[0],
-                "output_tokens": tokens[1],
-                "cost_usd": cost,
-                "at": datetime.now(UTC),
-            }
-        )
+    settled = call.model_copy(
+        update={
+            "raw": result.raw,
+            "error": result.error,
+            "input_tokens": tokens[0],
+            "output_tokens": tokens[1],
+            "cost_usd": None if price is None else share * price.cost(*tokens),
+            "at": datetime.now(UTC),
+        }
     )
-    used = Spending(0, sum(tokens) - was.tokens, (cost or 0.0) - was.usd)
-    memory.spend(run, call.site.decision, used)
+    if not memory.settle_call(settled, run):
+        return {"known": 1}  # another import was at the same file
     return {
         "failed" if result.error else "answered": 1,
         "estimated": int(not result.error and result.usage is None),

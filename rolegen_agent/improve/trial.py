@@ -7,7 +7,8 @@ are decided on again, with the candidates that were reasoned then. Both sides kn
   are what a slate is for, and a slate that moves people may well hold fewer of the items that they would have bought anyway.
 - Elsewhere it is NDCG@10 of what the users who came back ordered; hit@1 stands beside it.
 
-The new one passes if, with ``confidence``, it is not worse by more than the margin (a non-inferiority test, paired).
+The new one passes if, with ``confidence``, it is not worse by more than the margin (a non-inferiority test, paired). A user who is
+decided on at several times may be judged by one and the same order: the test counts users, not decisions.
 """
 
 from __future__ import annotations
@@ -81,11 +82,11 @@ def trial(project: Project, old: Path, new: Path, held: datetime, at: datetime, 
     # One outlook for both sides: what they are judged by must not depend on what they expect.
     ahead = outlook.ahead(first.items["category"].unique().sort().to_list())
     sides = [_judge(project, folder, asked, ordered, needs, ahead) for folder in (old, new)]
-    hit, ndcg = (_paired(sides[1].hits[:, k] - sides[0].hits[:, k], wanted.confidence) for k in (0, 1))
+    hit, ndcg = (_paired(sides[1].hits[:, k] - sides[0].hits[:, k], sides[0].users, wanted.confidence) for k in (0, 1))
     figures: dict[str, Any] = {
         "decisions": sum(len(one.users) for one in asked),
         "real_decisions": sum(len(one.real) for one in asked),
-        "returned": len(sides[0].hits),
+        "returned": len(set(sides[0].users)),
         "hit1": {"old": _mean(sides[0].hits[:, 0]), "new": _mean(sides[1].hits[:, 0]), **hit},
         "ndcg10": {"old": _mean(sides[0].hits[:, 1]), "new": _mean(sides[1].hits[:, 1]), **ndcg},
         "weights": [read_weight(old), read_weight(new)],
@@ -137,6 +138,7 @@ def _judge(
     evidence, weight = Evidence.load(folder / "evidence"), read_weight(folder)
     policy: Policy | None = None
     hits: list[tuple[float, float]] = []
+    who: list[str] = []
     for one, bought in zip(asked, ordered, strict=True):
         # Opened anew for each time: what comes after a decision is then not even at hand.
         events, backbone = open_backbone(project, folder, one.at)
@@ -149,8 +151,9 @@ def _judge(
             slates = maker.make(users, one.at, {u: (r.candidates, r.labels) for u, r in one.real.items()})
             policy = policy or maker.policy(slates, users, one.at, needs, ahead)
             hits += [_score(slate, bought[user]) for user, slate in zip(users, slates, strict=True) if user in bought]
+            who += [user for user in users if user in bought]
     assert policy is not None  # the first time asks about somebody, or nobody ordered and the policy is empty
-    return _Judged(np.array(hits, np.float64).reshape(-1, 2), policy)
+    return _Judged(np.array(hits, np.float64).reshape(-1, 2), who, policy)
 
 
 def _score(slate: Sequence[str], bought: Sequence[str]) -> tuple[float, float]:
@@ -162,14 +165,20 @@ def _score(slate: Sequence[str], bought: Sequence[str]) -> tuple[float, float]:
     )
 
 
-def _paired(gap: npt.NDArray[np.float64], confidence: float) -> dict[str, float]:
-    """Mean of a paired difference with one-sided bounds (Student's t)."""
+def _paired(gap: npt.NDArray[np.float64], users: Sequence[str], confidence: float) -> dict[str, float]:
+    """Mean of a paired difference with one-sided bounds, clustered by user (with one row each: Student's t).
+
+    The error is sqrt(G / (G - 1) * sum_u (sum_i (gap_i - mean))^2) / N for G users with N rows (Liang and Zeger 1986).
+    """
     mean = _mean(gap)
-    if len(gap) < 2 or not np.ptp(gap):
+    _, owner = np.unique(np.asarray(users, dtype=str), return_inverse=True)
+    count = int(owner.max()) + 1 if len(gap) else 0
+    if count < 2 or not np.ptp(gap):
         return {"difference": mean, "low": mean, "high": mean}
-    # A two-sided interval of 2c - 1 has one-sided bounds of c.
-    bounds = stats.ttest_1samp(gap, 0.0).confidence_interval(2 * confidence - 1)
-    return {"difference": mean, "low": float(bounds.low), "high": float(bounds.high)}
+    apart = np.bincount(owner, gap - mean)
+    error = np.sqrt(count / (count - 1) * float(apart @ apart)) / len(gap)
+    reach = float(stats.t.ppf(confidence, count - 1) * error)
+    return {"difference": mean, "low": mean - reach, "high": mean + reach}
 
 
 def _mean(values: npt.NDArray[np.float64]) -> float:

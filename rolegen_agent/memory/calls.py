@@ -15,12 +15,14 @@ from sqlalchemy.sql import ColumnElement
 
 from rolegen_graphs.words import LlmCall
 
+from ..llm.usage import Spending
 from . import rows
 from .digests import refresh, tallied
 from .models import ArtefactRow, BegunRow, DecisionRow, LlmCallRow, PromptRow
 from .records import OUTSTANDING as OUTSTANDING
 from .records import Artefact, PromptText, Usage
-from .store import Store, columns, now
+from .spending import WHOLE_RUN, SpendingStore
+from .store import columns, now
 
 _TOKENS = ("input_tokens", "output_tokens")
 _ANSWERED = LlmCallRow.error == ""
@@ -33,7 +35,7 @@ _LATEST_ANSWER = (  # built once: it is asked for each call, and building it tak
 )
 
 
-class CallStore(Store):
+class CallStore(SpendingStore):
     """The part of the memory that holds calls, prompts and artefacts."""
 
     def record_call(self, call: LlmCall) -> None:
@@ -46,6 +48,24 @@ class CallStore(Store):
                 self._upsert(connection, LlmCallRow, [rows.call_values(call)], unless=_ANSWERED)
                 if recorded:  # as a rule a decision is recorded after its calls
                     refresh(connection, [key])
+
+    def settle_call(self, call: LlmCall, run: str) -> bool:
+        """Put the result of a nearline batch in the place of its request, and what it used in the place of what was reserved
+        for it in ``run``, in one transaction. False, and nothing changes, where the request is answered already."""
+        row = rows.call_values(call)
+        own = (getattr(LlmCallRow, column.name) == row[column.name] for column in LlmCallRow.__table__.primary_key)
+        query = select(LlmCallRow.error, LlmCallRow.input_tokens, LlmCallRow.output_tokens, LlmCallRow.cost_usd)
+        with self._write() as connection:
+            was = connection.execute(query.where(*own).with_for_update()).one_or_none()
+            if was is None or not was.error:
+                return False
+            self._upsert(connection, LlmCallRow, [row])
+            tokens, usd = call.input_tokens + call.output_tokens, call.cost_usd or 0.0
+            if was.error == OUTSTANDING:  # else it was read before, with an error: its reservation is settled
+                tokens, usd = tokens - was.input_tokens - was.output_tokens, usd - (was.cost_usd or 0.0)
+            for decision in (WHOLE_RUN, call.site.decision):
+                self._add(connection, run, decision, Spending(0, tokens, usd))
+        return True
 
     def find_call(self, request_hash: str) -> LlmCall | None:
         """The latest answered call with that hash, or None. A call is answered when its ``error`` is empty."""

@@ -15,12 +15,13 @@ import numpy as np
 import polars as pl
 import pytest
 from filelock import FileLock
+from scipy import stats
 
 from rolegen_agent.artefacts import PROMOTED, fingerprint, latest
 from rolegen_agent.evidence import Evidence
 from rolegen_agent.evidence.states import STATES
 from rolegen_agent.facade import RoleGen
-from rolegen_agent.improve import run
+from rolegen_agent.improve import run, trial
 from rolegen_agent.outcomes import outcomes_of
 from rolegen_agent.showing import read_weight, write_weight
 from rolegen_backbone import fine_tuning
@@ -198,6 +199,17 @@ def test_killed_at_any_stage_and_with_a_future_planted_it_ends_as_if_undisturbed
         assert contents(folder) == contents(latest(undisturbed.project, NOW)[0])
     assert promotion == wanted
     assert MARKER not in "".join(file.read_text("utf-8", "ignore") for file in folder.rglob("*") if file.is_file())
+
+
+def test_a_user_who_is_decided_on_often_counts_once() -> None:
+    gap = np.random.default_rng(3).normal(0.01, 0.2, 40)
+    once = trial._paired(gap, [str(user) for user in range(40)], 0.9)
+    often = trial._paired(np.repeat(gap, 6), [str(user) for user in range(40) for _ in range(6)], 0.9)
+    assert once == pytest.approx(often), "the same order, judged six times, is not six orders"
+    bounds = stats.ttest_1samp(gap, 0.0).confidence_interval(0.8)
+    assert (once["low"], once["high"]) == pytest.approx((bounds.low, bounds.high)), (
+        "with one decision each: Student's t"
+    )
 
 
 def test_an_update_from_poisoned_outcomes_is_rolled_back_and_memory_says_so(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -12,9 +13,16 @@ from urllib.request import Request, urlopen
 import pytest
 
 from rolegen_agent.facade import RoleGen
+from rolegen_agent.llm.usage import Spending
+from rolegen_agent.memory import Memory
+from rolegen_agent.memory.calls import OUTSTANDING
 from rolegen_errors import InputError, ProjectError
+from tests.support.decisions import AT as WHEN
+from tests.support.decisions import make_call
 from tests.support.scripted_llm import ScriptedLlm
 from tests.support.shop import AT, Line, users_at
+
+pytest_plugins = ["tests.support.postgres"]
 
 NOWHERE = "http://127.0.0.1:9/v1"
 """nothing listens there: whoever sends anything fails"""
@@ -113,6 +121,23 @@ def test_a_nearline_run_decides_as_an_online_run_and_connects_to_nothing(project
     assert used.outstanding == 0 and spent.calls == online.calls == len(written)
     assert online.cost_usd is not None
     assert used.cost_usd == pytest.approx(online.cost_usd / 2) == pytest.approx(spent.usd) == pytest.approx(paid)
+
+
+def test_two_imports_of_one_file_settle_its_budget_once(memory: Memory) -> None:
+    key = memory.begin("demo", "ann", WHEN)
+    for number in range(20):
+        asked = make_call(
+            key, request_hash=f"h{number}", raw="", error=OUTSTANDING, input_tokens=100, output_tokens=900
+        )
+        memory.record_call(asked.model_copy(update={"cost_usd": 1.0}))
+        memory.spend("demo", key, Spending(1, 1000, 1.0))
+    done = {"raw": "{}", "error": "", "input_tokens": 90, "output_tokens": 10, "cost_usd": 0.25}
+    found = [call.model_copy(update=done) for call in memory.calls(decision=key)]
+    with ThreadPoolExecutor(4) as pool:
+        settled = [list(pool.map(lambda call: memory.settle_call(call, "demo"), [one] * 4)) for one in found]
+    assert [sum(each) for each in settled] == [1] * 20
+    assert memory.spent("demo") == memory.spent("demo", key) == Spending(20, 2000, 5.0)
+    assert not [one for one in memory.verify() if one.table == "llm_spending"]
 
 
 def test_lines_that_fail_are_asked_again_and_given_up_in_the_end(project: Path, tmp_path: Path) -> None:
