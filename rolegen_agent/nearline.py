@@ -93,6 +93,7 @@ def export_batch(
 
     Raises:
         ProjectError: no LLM is involved, or its requests are not in OpenAI's format.
+        InputError: the file cannot be written.
     """
     if assembly.client is None:
         raise ProjectError("without an LLM there is nothing to ask", fix="use `--reasoner llm` or [reasoner] kind")
@@ -102,10 +103,17 @@ def export_batch(
         assembly, memory, users, at, workers=1, checkpoints=None, progress=progress, stop=stop, parts=parts
     )
     draft = file.with_name(f"{file.name}.part")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with draft.open("w", encoding="ascii", newline="\n") as target:
-        target.writelines(f"{line}\n" for line in collector.lines.values())
-    draft.replace(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with draft.open("w", encoding="ascii", newline="\n") as target:
+            target.writelines(f"{line}\n" for line in collector.lines.values())
+        draft.replace(file)
+    except OSError as error:
+        raise InputError(
+            f"the batch cannot be written: {error}",
+            where=str(file),
+            fix="name another place, and give the command again: what is outstanding is written again",
+        ) from error
     return ExportReport(
         run=report.run,
         file=str(file),

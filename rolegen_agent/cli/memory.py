@@ -18,7 +18,7 @@ from .options import JsonOption, ProjectOption
 from .show import DIFFERENCES, as_json, bars, err, out
 
 _SHOWN = 100
-_AGE = re.compile(r"([1-9]\d{0,5})d")
+_AGE = re.compile(r"([1-9]\d{0,4})d")
 
 
 class ExportFormat(StrEnum):

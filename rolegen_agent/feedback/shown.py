@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,20 +43,27 @@ def exposures(memory: Memory, *, run: str | None = None) -> pl.DataFrame:
 
 def write_shown(memory: Memory, file: Path, *, run: str | None = None) -> int:
     """Write :func:`exposures` as CSV, JSON lines or Parquet, by the file's ending; returns how many rows."""
-    table, kind = exposures(memory, run=run), file.suffix.lower()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".{file.name}.draft")
-    if kind == ".csv":
-        table.write_csv(draft)
-    elif kind in (".jsonl", ".ndjson"):
-        table.write_ndjson(draft)
-    elif kind == ".parquet":
-        table.write_parquet(draft)
-    else:
+    kind = file.suffix.lower()
+    writers: Mapping[str, Callable[[pl.DataFrame, Path], object]] = {
+        ".csv": pl.DataFrame.write_csv,
+        ".jsonl": pl.DataFrame.write_ndjson,
+        ".ndjson": pl.DataFrame.write_ndjson,
+        ".parquet": pl.DataFrame.write_parquet,
+    }
+    if kind not in writers:
         raise InputError(
             f"{kind or 'a file without ending'} is no kind of file to write",
             where=str(file),
-            fix="give one that ends in .csv, .jsonl or .parquet",
+            fix=f"give one that ends in {', '.join(writers)}",
         )
-    draft.replace(file)
+    table = exposures(memory, run=run)
+    draft = file.with_name(f".{file.name}.draft")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        writers[kind](table, draft)
+        draft.replace(file)
+    except OSError as error:
+        with suppress(OSError):
+            draft.unlink()
+        raise InputError(f"the file cannot be written: {error}", where=str(file), fix="choose another place") from error
     return table.height

@@ -66,6 +66,8 @@ class _Judged:
     """One side's answers: (hit@1, NDCG@10) of everybody who ordered, and its policy at the first time."""
 
     hits: npt.NDArray[np.float64]
+    users: Sequence[str]
+    """of the rows of ``hits``, the same for both sides"""
     policy: Policy
 
 

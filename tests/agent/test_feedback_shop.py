@@ -91,6 +91,8 @@ def test_what_was_shown_is_written_with_its_chance(project: Path, line: Line, ex
     line("feedback", "shown", "shown.csv", "-p", "shop")
     assert pl.read_csv(line.folder / "shown.csv").height == 10 * USERS
     assert line("feedback", "shown", "shown.txt", "-p", "shop").returncode == 1
+    refused = line("feedback", "shown", "shown.csv/shown.csv", "-p", "shop")
+    assert refused.returncode == 1 and "cannot be written" in refused.stderr
 
 
 def test_value_is_refused_without_propensities_and_told_with_them(project: Path, line: Line, explored: str) -> None:

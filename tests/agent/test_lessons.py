@@ -90,7 +90,7 @@ def taught(memory: Memory, at: datetime, cohort: str = "lapsed") -> set[tuple[st
 
 def differences(memory: Memory) -> tuple[str, ...]:
     """What ``rolegen memory verify`` says of lessons."""
-    found = (one for one in memory.verify() if one.check.startswith("lessons") or one.check == "lesson counts")
+    found = (one for one in memory.verify() if one.check.startswith("lesson"))
     return tuple(f"{one.key}: {one.what}" for one in found)
 
 
@@ -333,9 +333,16 @@ def test_differences_are_told(memory: Memory, memory_url: str) -> None:
     engine = create_engine(memory_url)
     with engine.begin() as connection:
         connection.execute(text("UPDATE lessons SET evidence_for = 7 WHERE lesson = :one"), {"one": first})
-    engine.dispose()
     [told] = differences(memory)
     assert first in told and "7 for" in told and "its evidence says 90 and 30" in told
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE lessons SET evidence_for = 90 WHERE lesson = :one"), {"one": first})
+        one = connection.execute(text("SELECT min(decision) FROM lesson_evidence WHERE supports")).scalar_one()
+        turned = text("UPDATE lesson_evidence SET ordered = NOT ordered WHERE lesson = :one AND decision = :key")
+        connection.execute(turned, {"one": first, "key": one})
+    [told] = differences(memory)
+    assert f"{first} {one}" in told and "it counts for the lesson, what it notes speaks against it" in told
+    engine.dispose()
 
 
 # --- what an LLM proposes

@@ -244,7 +244,8 @@ def test_the_commands_say_what_they_did(line: Line, tmp_path: Path) -> None:
         memory.record_call(make_call("nobody"))
     told = line("memory", "prune", "--older-than", "400d", "--dry-run", "--project", project)
     assert told.returncode == 0 and "1 from llm_calls" in told.stdout and "decisions" not in told.stdout
-    assert line("memory", "prune", "--older-than", "soon", "--project", project).returncode == 2
+    for wrong in ("soon", "0d", "999999d"):
+        assert line("memory", "prune", "--older-than", wrong, "--project", project).returncode == 2
     told = line("memory", "export", "out", "--format", "jsonl", "--project", project)
     assert told.returncode == 0 and "1 from decisions" in told.stdout
     assert (tmp_path / "out" / "schema.json").exists()

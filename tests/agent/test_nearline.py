@@ -211,6 +211,9 @@ def test_a_budget_bounds_what_is_exported(project: Path, tmp_path: Path) -> None
         report = shop.export_batch(users, AT, file)
         assert report.requests == 3 == len(lines(file)) and "calls_per_run = 3" in report.budget_met
         assert shop.export_batch(users, AT, file).requests == 3
+        with pytest.raises(InputError, match="cannot be written"):
+            shop.export_batch(users, AT, file / "below.jsonl")
+        assert shop.memory.usage(report.run).outstanding == 3 and shop.export_batch(users, AT, file).requests == 3
 
 
 def test_without_a_model_of_openai_s_kind_there_is_no_batch(shop: RoleGen, tmp_path: Path) -> None:
