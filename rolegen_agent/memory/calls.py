@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Select, and_, bindparam, case, func, or_, select
+from sqlalchemy import Connection, Select, and_, bindparam, case, func, or_, select
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql import ColumnElement
 
@@ -41,25 +41,29 @@ class CallStore(SpendingStore):
     def record_call(self, call: LlmCall) -> None:
         """Store a call, idempotent on (site, request hash). An answered call is never replaced: neither by a failure
         nor by its own cached answer, so that what was paid stays known."""
-        key = call.site.decision
         with self._write() as connection:
-            recorded = connection.execute(_RECORDED, {"key": key}).first() is not None
-            with tallied(connection, [key]) if recorded else nullcontext():
-                self._upsert(connection, LlmCallRow, [rows.call_values(call)], unless=_ANSWERED)
-                if recorded:  # as a rule a decision is recorded after its calls
-                    refresh(connection, [key])
+            self._write_call(connection, call, unless=_ANSWERED)
+
+    def _write_call(self, connection: Connection, call: LlmCall, unless: ColumnElement[bool] | None = None) -> None:
+        key = call.site.decision
+        recorded = connection.execute(_RECORDED, {"key": key}).first() is not None
+        with tallied(connection, [key]) if recorded else nullcontext():
+            self._upsert(connection, LlmCallRow, [rows.call_values(call)], unless=unless)
+            if recorded:  # as a rule a decision is recorded after its calls
+                refresh(connection, [key])
 
     def settle_call(self, call: LlmCall, run: str) -> bool:
         """Put the result of a nearline batch in the place of its request, and what it used in the place of what was reserved
         for it in ``run``, in one transaction. False, and nothing changes, where the request is answered already."""
-        row = rows.call_values(call)
-        own = (getattr(LlmCallRow, column.name) == row[column.name] for column in LlmCallRow.__table__.primary_key)
+        own = (getattr(LlmCallRow, name) == value for name, value in rows.fields_of(call.site).items())
+        this = LlmCallRow.request_hash == call.request_hash
         query = select(LlmCallRow.error, LlmCallRow.input_tokens, LlmCallRow.output_tokens, LlmCallRow.cost_usd)
         with self._write() as connection:
-            was = connection.execute(query.where(*own).with_for_update()).one_or_none()
+            connection.execute(_RECORDED, {"key": call.site.decision})  # first, as whoever deletes it does
+            was = connection.execute(query.where(this, *own).with_for_update()).one_or_none()
             if was is None or not was.error:
                 return False
-            self._upsert(connection, LlmCallRow, [row])
+            self._write_call(connection, call)
             tokens, usd = call.input_tokens + call.output_tokens, call.cost_usd or 0.0
             if was.error == OUTSTANDING:  # else it was read before, with an error: its reservation is settled
                 tokens, usd = tokens - was.input_tokens - was.output_tokens, usd - (was.cost_usd or 0.0)

@@ -30,7 +30,7 @@ pytest_plugins = ["tests.support.postgres"]
 
 PERSON, TITLE, OTHER = "person-of-interest", "MARKER TITLE OF A TEAPOT", "somebody-else"
 DAY = timedelta(days=1)
-IMPERSONAL = {"prompts", "artefacts", "promotions", "removals", "lessons"}
+IMPERSONAL = {"prompts", "artefacts", "promotions", "removals", "lessons", "decision_days", "prompt_days"}
 """tables without a column of a user or a decision; of lessons those of one user are erased by their scope"""
 
 
