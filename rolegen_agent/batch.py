@@ -12,13 +12,14 @@ database server that goes away is waited for, for a while; then the batch ends w
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from threading import Event
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from langchain_core.runnables import RunnableConfig
@@ -29,6 +30,7 @@ from rolegen_graphs import LoopSettings, Parts, create_decision_graph, decision_
 from rolegen_graphs.words import Decision
 
 from .llm.usage import RunUsage
+from .telemetry import decision_span, earlier_span, tracing
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -177,12 +179,22 @@ def awaken(
                 if assembly.client is not None:
                     memory.begin(run, user, at)  # so that the calls of a killed decision have an owner
                 if saver is None:
-                    return decide(graph, user, at, key)
+                    return traced(user, key)
                 with checkpoint_errors(where):
-                    decision = decide(graph, user, at, key)
+                    decision = traced(user, key)
                     if not keep_checkpoints:
                         forget(saver, key)
                 return decision
+
+        def traced(user: str, key: str) -> Decision:
+            earlier = None
+            if saver is not None and tracing():
+                earlier = earlier_span(graph.get_state({"configurable": {"thread_id": key}}).metadata)
+            with decision_span(key, run, user, at, earlier=earlier) as span:
+                decision = decide(graph, user, at, key, span.metadata)
+                if span.recording:
+                    span.tell(decision, memory.calls(decision=key) if assembly.client is not None else ())
+            return decision
 
         def patiently(user: str) -> Turn:
             from .memory.database import until_back
@@ -264,13 +276,20 @@ def stood_in(decision: Decision, reasoner: str) -> bool:
     return any(answer.reasoner != reasoner for done in decision.rounds for answer in done.answers)
 
 
-def decide(graph: CompiledStateGraph[Any, Any, Any, Any], user: str, at: datetime, thread: str) -> Decision:
-    """Run or resume one decision; with a checkpointer each finished node is durable before the next one starts."""
+def decide(
+    graph: CompiledStateGraph[Any, Any, Any, Any],
+    user: str,
+    at: datetime,
+    thread: str,
+    metadata: Mapping[str, str] = MappingProxyType({}),
+) -> Decision:
+    """Run or resume one decision; with a checkpointer each finished node is durable before the next one starts, and each
+    checkpoint holds ``metadata``."""
     saver: BaseCheckpointSaver[Any] | None = graph.checkpointer if not isinstance(graph.checkpointer, bool) else None
     if saver is None:
         decision = graph.invoke({"user": user, "at": at})["decision"]
     else:
-        config: RunnableConfig = {"configurable": {"thread_id": thread}}
+        config: RunnableConfig = {"configurable": {"thread_id": thread}, "metadata": dict(metadata)}
         half_way = bool(graph.get_state(config).next)
         start = None if half_way else {"user": user, "at": at}
         decision = graph.invoke(start, config, durability="sync")["decision"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from .memory import Memory
     from .memory.verification import Difference, Verification
     from .nearline import ExportReport, ImportReport
+    from .telemetry import DecisionSpan
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -309,23 +311,36 @@ class RoleGen:
 
     def decide(self, user: str, at: datetime | str) -> Decision:
         """Decide on one user and remember it."""
-        graph = self.graph(at)
-        return cast("Decision", graph.compile().invoke({"user": user, "at": moment(at)})["decision"])
+        graph = self.graph(at).compile()
+        with self._span(user, at) as span:
+            decision = cast("Decision", graph.invoke({"user": user, "at": moment(at)})["decision"])
+            self._tell(span, decision.decision)
+        return decision
 
     async def adecide(self, user: str, at: datetime | str) -> Decision:
         """As :meth:`decide`, without blocking the event loop."""
         import asyncio
 
-        graph = await asyncio.to_thread(self.graph, at)
-        return cast("Decision", (await graph.compile().ainvoke({"user": user, "at": moment(at)}))["decision"])
+        graph = (await asyncio.to_thread(self.graph, at)).compile()
+        with self._span(user, at) as span:
+            decision = cast("Decision", (await graph.ainvoke({"user": user, "at": moment(at)}))["decision"])
+            await asyncio.to_thread(self._tell, span, decision.decision)
+        return decision
 
     def stream(self, user: str, at: datetime | str, *, mode: Mode | Sequence[Mode] = "updates") -> Iterator[Any]:
         """One decision in LangGraph's stream modes, remembered at its end: ``updates`` and ``values`` come node by node,
         ``messages`` brings the LLM's words as it writes them, ``custom`` tells how each call ended and what it cost.
         Several modes come as pairs (mode, part)."""
+        from .telemetry import steps_within
+
         modes: Any = mode if isinstance(mode, str) else list(mode)
-        graph = self.graph(at)
-        yield from graph.compile().stream({"user": user, "at": moment(at)}, stream_mode=modes)
+        graph = self.graph(at).compile()
+
+        def steps(span: DecisionSpan) -> Iterator[Any]:
+            yield from graph.stream({"user": user, "at": moment(at)}, stream_mode=modes)
+            self._tell(span, self._decision(user, at))
+
+        yield from steps_within(self._span(user, at), steps)
 
     async def astream(
         self, user: str, at: datetime | str, *, mode: Mode | Sequence[Mode] = "updates"
@@ -333,9 +348,17 @@ class RoleGen:
         """As :meth:`stream`, without blocking the event loop."""
         import asyncio
 
+        from .telemetry import async_steps_within
+
         modes: Any = mode if isinstance(mode, str) else list(mode)
         graph = (await asyncio.to_thread(self.graph, at)).compile()
-        async for part in graph.astream({"user": user, "at": moment(at)}, stream_mode=modes):
+
+        async def steps(span: DecisionSpan) -> AsyncIterator[Any]:
+            async for part in graph.astream({"user": user, "at": moment(at)}, stream_mode=modes):
+                yield part
+            await asyncio.to_thread(self._tell, span, self._decision(user, at))
+
+        async for part in async_steps_within(self._span(user, at), steps):
             yield part
 
     def trace(self, user: str, *, run: str | None = None) -> Decision:
@@ -520,6 +543,20 @@ class RoleGen:
         if found is None:
             raise InputError("the report names no decision", fix="give its id as `decision`")
         return found
+
+    def _decision(self, user: str, at: datetime | str) -> str:
+        from rolegen_graphs import decision_id
+
+        return decision_id(self.assembly(at).settings.run, user, moment(at))
+
+    def _span(self, user: str, at: datetime | str) -> AbstractContextManager[DecisionSpan]:
+        from .telemetry import decision_span
+
+        return decision_span(self._decision(user, at), self.assembly(at).settings.run, user, moment(at))
+
+    def _tell(self, span: DecisionSpan, decision: str) -> None:
+        if span.recording:
+            span.tell(self.memory.get(decision), self.memory.calls(decision=decision))
 
     def _checkpoints(self) -> str | Path:
         url = self.project.memory_url

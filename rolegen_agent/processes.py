@@ -15,6 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessP
 from dataclasses import replace
 from datetime import datetime
 from multiprocessing import get_context, parent_process
+from multiprocessing.util import Finalize
 from pathlib import Path
 from threading import Event, Thread
 
@@ -41,11 +42,13 @@ def awaken_in_processes(
     stop: Event,
     processes: int | None = None,
     llm_budget: str | None = None,
+    spans: bool = False,
 ) -> AwakenReport:
     """As :meth:`RoleGen.awaken`, on all cores where that helps: many users and no LLM to wait for.
 
     Call it from a program whose main module may be imported again (``if __name__ == "__main__":``), since workers are
-    spawned. ``processes`` None takes one for each core, at most four.
+    spawned. ``processes`` None takes one for each core, at most four. ``spans``: the workers export spans as the
+    ``OTEL_*`` variables ask, which is theirs to say since they are processes of this function's own.
     """
     if llm_budget is not None:
         return shop.awaken(users, at, llm_budget=llm_budget, progress=progress, stop=stop)
@@ -57,7 +60,11 @@ def awaken_in_processes(
     count, decided = processes or min(os.cpu_count() or 1, 4), 0
     if assembly.client is None and count > 1 and len(todo) >= 2 * CHUNK:
         earlier = len(wanted) - len(todo)
-        decided = _spread(shop, todo, when, count, lambda done: progress("awaken", earlier + done, len(wanted)), stop)
+
+        def told(done: int) -> None:
+            progress("awaken", earlier + done, len(wanted))
+
+        decided = _spread(shop, todo, when, count, told, stop, spans=spans)
     report = shop.awaken(wanted, when, progress=progress, stop=stop)
     return replace(
         report,
@@ -68,7 +75,14 @@ def awaken_in_processes(
 
 
 def _spread(
-    shop: RoleGen, users: Sequence[str], at: datetime, processes: int, progress: Callable[[int], None], stop: Event
+    shop: RoleGen,
+    users: Sequence[str],
+    at: datetime,
+    processes: int,
+    progress: Callable[[int], None],
+    stop: Event,
+    *,
+    spans: bool,
 ) -> int:
     """Decisions made. The first error of a worker is raised after what is under way has ended."""
     chunks = iter([users[low : low + CHUNK] for low in range(0, len(users), CHUNK)])
@@ -76,7 +90,8 @@ def _spread(
     error: BaseException | None = None
     under_way: set[Future[int]] = set()
     # Spawned, not forked: a fork would copy locks of torch's and the database's threads in whatever state they are.
-    with ProcessPoolExecutor(processes, get_context("spawn"), _open, (shop.project.root, shop.overrides)) as pool:
+    start = (shop.project.root, shop.overrides, spans)
+    with ProcessPoolExecutor(processes, get_context("spawn"), _open, start) as pool:
         while True:
             while error is None and not stop.is_set() and len(under_way) < processes + 1:
                 chunk = next(chunks, None)
@@ -104,11 +119,18 @@ def _spread(
     return done
 
 
-def _open(root: Path, overrides: Mapping[str, Mapping[str, object]] | None) -> None:
+def _open(root: Path, overrides: Mapping[str, Mapping[str, object]] | None, spans: bool) -> None:
     global _shop
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _shop = RoleGen.open(root, overrides=overrides)
+    if spans:
+        from .telemetry.export import exported_spans
+
+        exporting = exported_spans(_shop.project)
+        exporting.__enter__()
+        # A worker ends when it gets no more work; what runs at its very end is registered here.
+        Finalize(None, exporting.__exit__, args=(None, None, None), exitpriority=1)
 
 
 def end_with_parent() -> None:

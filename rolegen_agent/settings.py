@@ -330,6 +330,25 @@ class MemorySettings(Section):
     keep_checkpoints: bool = Field(False, description="keep the LangGraph checkpoints of finished runs")
 
 
+class TelemetrySettings(Section):
+    """OpenTelemetry spans. Whether and where they go is said by the standard OTEL_* variables."""
+
+    mask: bool = Field(
+        False, description="true: spans hold no texts, and a digest in place of the user; else whatever decisions read"
+    )
+    trace_url: str = Field(
+        "",
+        description='page of a trace in your viewer, {trace_id} in it, such as "http://127.0.0.1:16686/trace/{trace_id}"',
+    )
+
+    @field_validator("trace_url")
+    @classmethod
+    def _names_the_trace(cls, value: str) -> str:
+        if value and not (value.startswith(("http://", "https://")) and "{trace_id}" in value):
+            raise ValueError("trace_url must begin with http:// or https:// and hold {trace_id}")
+        return value
+
+
 class Settings(BaseSettings):
     """All sections of ``rolegen.toml``."""
 
@@ -349,3 +368,4 @@ class Settings(BaseSettings):
     lessons: LessonSettings = Field(default_factory=lambda: LessonSettings())
     improve: ImproveSettings = Field(default_factory=lambda: ImproveSettings())
     memory: MemorySettings = Field(default_factory=lambda: MemorySettings())
+    telemetry: TelemetrySettings = Field(default_factory=lambda: TelemetrySettings())

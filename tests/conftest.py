@@ -12,7 +12,11 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 # No test may depend on, or pay for, an endpoint that happens to be configured on the machine.
-for name in [name for name in os.environ if name.startswith(("OPENAI_", "ROLEGEN_", "LANGSMITH_", "LANGCHAIN_"))]:
+for name in [
+    name
+    for name in os.environ
+    if name.startswith(("OPENAI_", "ROLEGEN_", "LANGSMITH_", "LANGCHAIN_", "OTEL_", "OPENINFERENCE_"))
+]:
     if not name.startswith("ROLEGEN_TEST_"):
         del os.environ[name]
 

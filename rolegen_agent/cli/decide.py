@@ -49,6 +49,8 @@ def awaken(
     json: JsonOption = False,
 ) -> None:
     """Decide on every dormant user and remember it. Ctrl-C stops cleanly; the same command goes on where it stopped."""
+    from ..telemetry.export import exported_spans
+
     overrides: dict[str, dict[str, object]] = {}
     if reasoner:
         overrides["reasoner"] = {"kind": reasoner}
@@ -67,8 +69,10 @@ def awaken(
         if shop.project.settings.reasoner.kind == "llm":
             ask = not yes and not json and err.is_terminal
             _before_llm(shop, chosen, at, ask=ask, budget=llm_budget)
-        with bars() as progress, stop_on_interrupt() as stop:
-            report = awaken_in_processes(shop, chosen, at, progress=progress, stop=stop, llm_budget=llm_budget)
+        with exported_spans(shop.project, tell=_tell), bars() as progress, stop_on_interrupt() as stop:
+            report = awaken_in_processes(
+                shop, chosen, at, progress=progress, stop=stop, llm_budget=llm_budget, spans=True
+            )
     if json:
         as_json(asdict(report))
     else:
@@ -104,6 +108,10 @@ def awaken(
     if report.stopped:
         err.print("stopped; the same command goes on from here", style="bold")
         raise typer.Exit(130)
+
+
+def _tell(line: str) -> None:
+    err.print(line, markup=False, soft_wrap=True)
 
 
 def budget_words(found: Allocation) -> str:
