@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
@@ -336,7 +336,7 @@ class RoleGen:
         modes: Any = mode if isinstance(mode, str) else list(mode)
         graph = self.graph(at).compile()
 
-        def steps(span: DecisionSpan) -> Iterator[Any]:
+        def steps(span: DecisionSpan) -> Generator[Any, None, None]:
             yield from graph.stream({"user": user, "at": moment(at)}, stream_mode=modes)
             self._tell(span, self._decision(user, at))
 
@@ -353,7 +353,7 @@ class RoleGen:
         modes: Any = mode if isinstance(mode, str) else list(mode)
         graph = (await asyncio.to_thread(self.graph, at)).compile()
 
-        async def steps(span: DecisionSpan) -> AsyncIterator[Any]:
+        async def steps(span: DecisionSpan) -> AsyncGenerator[Any, None]:
             async for part in graph.astream({"user": user, "at": moment(at)}, stream_mode=modes):
                 yield part
             await asyncio.to_thread(self._tell, span, self._decision(user, at))

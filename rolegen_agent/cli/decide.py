@@ -135,11 +135,13 @@ def explain(
 
     from ..outcomes import outcomes_of
     from ..story import story
+    from ..telemetry import trace_page
 
     with RoleGen.open(project) as shop:
         decision = shop.trace(user, run=run)
+        trace = shop.memory.trace_of(decision.decision)
         if json:
-            as_json(decision.model_dump(mode="json"))
+            as_json({**decision.model_dump(mode="json"), "trace_id": trace})
             return
         later = pl.scan_parquet(shop.project.events).filter((pl.col("user") == user) & (pl.col("time") >= decision.at))
         end = pl.scan_parquet(shop.project.events).select(pl.col("time").max()).collect().item()
@@ -152,6 +154,9 @@ def explain(
         if reported is not None and supersedes(reported, outcome):
             outcome = reported  # somebody reported what the log does not hold
         out.print(story(decision, outcome, dict(items.iter_rows()), credit))
+        if trace is not None:
+            where = trace_page(shop.project.settings.telemetry.trace_url, trace) or trace
+            out.print(f"traced: {where}", style="dim", markup=False, soft_wrap=True)
 
 
 def _before_llm(shop: RoleGen, users: Sequence[str], at: str, *, ask: bool, budget: str | None) -> None:

@@ -13,6 +13,7 @@ from rolegen_errors import FutureError, InputError
 from rolegen_graphs.keys import decision_id
 from rolegen_graphs.words import Decision, Fate, PastDecision, Role
 
+from ..telemetry import current_trace_id
 from . import rows
 from .digests import refresh, tallied
 from .models import (
@@ -53,10 +54,11 @@ class DecisionStore(Store):
 
         Recording it again replaces rounds and slates, so that the result equals recording it once; outcomes and slates
         of other policies stay. Raises ``FutureError`` if it saw an event, lesson or decision at or after its time, and
-        ``InputError`` if its (run, user, at) is already stored under another id.
+        ``InputError`` if its (run, user, at) is already stored under another id. The OpenTelemetry trace that is being
+        recorded here, if any, is kept beside it (:meth:`trace_of`).
         """
         rows.check(decision)
-        values = rows.decision_values(decision, self.horizon_days, now())
+        values = rows.decision_values(decision, self.horizon_days, now()) | {"trace_id": current_trace_id()}
         own = [(decision.decision, "rolegen", decision.slate)]
         own.append((decision.decision, "backbone", decision.slate_without_reasoning))
         heads, items = rows.slate_values(own)
@@ -85,6 +87,8 @@ class DecisionStore(Store):
 
     def _take_again(self, connection: Connection, decision: Decision, values: Values) -> None:
         changed = {name: values[name] for name in ("reasoner", "observation", "worth", "horizon_end")}
+        if values["trace_id"] is not None:  # without one, the trace of the time before still tells most
+            changed["trace_id"] = values["trace_id"]
         same = and_(*(getattr(DecisionRow, name) == values[name] for name in ("decision", "run", "user_id", "at")))
         # The update also locks the row, so that two processes that record one decision take turns.
         if not connection.execute(update(DecisionRow).where(same).values(changed)).rowcount:
@@ -125,6 +129,11 @@ class DecisionStore(Store):
             reasoner=found["reasoner"],
             worth=found["worth"],
         )
+
+    def trace_of(self, decision: str) -> str | None:
+        """The OpenTelemetry trace in which a decision was made, as 32 hexadecimal digits; None where nothing was traced."""
+        with self._read() as connection:
+            return connection.execute(select(DecisionRow.trace_id).where(DecisionRow.decision == decision)).scalar()
 
     def finished(self, run: str) -> set[tuple[str, datetime]]:
         """(user, decision time in UTC) of every recorded decision of ``run``: what a resumed batch may skip."""

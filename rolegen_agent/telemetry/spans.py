@@ -150,6 +150,11 @@ def decision_span(
             span.set_status(trace.StatusCode.OK)
 
 
+def trace_page(template: str, trace: str | None) -> str | None:
+    """The page of a trace in the user's viewer, by ``[telemetry] trace_url``; None without a template or a trace."""
+    return template.replace("{trace_id}", trace) if template and trace else None
+
+
 def earlier_span(metadata: Mapping[str, Any] | None) -> str | None:
     """The traceparent that a checkpoint's metadata holds, if any."""
     found = (metadata or {}).get(PARENT)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import sqlite3
 import subprocess
 import sys
 import time
@@ -14,13 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from rolegen_agent.memory import open_memory
 from rolegen_agent.project import open_project
 from rolegen_agent.telemetry import tracing
 from rolegen_agent.telemetry.export import asked_for, exported_spans
 from rolegen_errors import MissingExtraError, ProjectError
 from tests.support.collectors import Ears, LangSmith, OtlpCollector, SpanSeen
 from tests.support.scripted_llm import ScriptedLlm
-from tests.support.shop import AT, Command
+from tests.support.shop import Command
+from tests.support.snippets import read
 
 KEY = "sk-loopback-7c2e91d05fb84a"
 HEADER = "collector-secret-0f3b5d"
@@ -43,7 +43,7 @@ def traced_run(
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
 
 
@@ -54,6 +54,12 @@ def variables(llm: ScriptedLlm, more: Mapping[str, str]) -> dict[str, str]:
 
 def to(ears: Ears) -> dict[str, str]:
     return {"OTEL_EXPORTER_OTLP_ENDPOINT": ears.url}
+
+
+def traces(folder: Path) -> list[str | None]:
+    """What memory says of its decisions, by user."""
+    with open_memory(open_project(folder).memory_url) as memory:
+        return [one.trace_id for one in sorted(memory.decisions(), key=lambda one: one.user)]
 
 
 def below(spans: list[SpanSeen], root: SpanSeen) -> list[SpanSeen]:
@@ -70,23 +76,29 @@ def below(spans: list[SpanSeen], root: SpanSeen) -> list[SpanSeen]:
 
 @pytest.mark.slow
 def test_an_llm_run_arrives_with_one_root_for_each_decision_and_without_secrets(
-    project: Path, rolegen: Command
+    project: Path, root: Path, rolegen: Command
 ) -> None:
+    awaken, explain = (step.arguments() for step in read(root / "docs" / "telemetry.md") if step.kind == "rolegen")
     with OtlpCollector().listening() as collector, ScriptedLlm("unauthorised", "echo_key", "good") as llm:
-        done = rolegen(
-            *("awaken", "--reasoner", "llm", "--at", AT, "--yes", "--limit", "3", "--project", "shop"),
-            environment=variables(
-                llm,
-                {
-                    **to(collector),
-                    "OTEL_SERVICE_NAME": "my-shop",
-                    "OTEL_EXPORTER_OTLP_HEADERS": f"x-token={HEADER}",
-                },
-            ),
+        environment = variables(
+            llm,
+            {
+                **to(collector),
+                "OTEL_SERVICE_NAME": "my-shop",
+                "OTEL_EXPORTER_OTLP_HEADERS": f"x-token={HEADER}",
+                "ROLEGEN_REASONER__KIND": "llm",
+                "ROLEGEN_TELEMETRY__TRACE_URL": "http://127.0.0.1:6006/redirects/traces/{trace_id}",
+            },
         )
+        done = rolegen(*awaken, environment=environment, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "spans" not in done.stderr, "nothing was lost"
+    told = rolegen(*explain, environment=environment, timeout=600)
+    with open_memory(open_project(project).memory_url) as memory:
+        kept = {one.user: one.trace_id for one in memory.decisions()}
+    assert f"traced: http://127.0.0.1:6006/redirects/traces/{kept['12350']}" in told.stdout, told.stderr
     spans, roots = collector.spans(), collector.roots()
+    assert kept == {root.attributes["user.id"]: root.trace for root in roots}
     assert len(roots) == 3 == len({root.trace for root in roots}) == len({root.attributes["user.id"] for root in roots})
     assert {span.service for span in spans} == {"my-shop"}
     assert all(not root.parent and not root.failed for root in roots)
@@ -135,7 +147,7 @@ def test_a_killed_decision_goes_on_in_the_trace_that_it_began_in(folder: Path) -
                 [sys.executable, "-m", "tests.support.traced_run", str(folder), "1"],
                 env=variables(llm, {**to(collector), **often}),
             )
-            end = time.monotonic() + 60
+            end = time.monotonic() + 300
             while len(llm.chats) < 2 or not collector.spans("reason"):
                 assert time.monotonic() < end and process.poll() is None
                 time.sleep(0.02)
@@ -150,6 +162,7 @@ def test_a_killed_decision_goes_on_in_the_trace_that_it_began_in(folder: Path) -
     assert root.attributes["rolegen.resumed"] is True
     assert {span.trace for span in collector.spans()} == {begun} == {root.trace}
     assert len(collector.spans("observe")) == 1, "what was done is not done again"
+    assert traces(folder) == [root.trace]
 
 
 @pytest.mark.parametrize("silent", [False, True])
@@ -198,6 +211,7 @@ def test_a_hosts_provider_gets_the_spans_below_its_own(folder: Path) -> None:
     assert second.attributes["rolegen.tokens.input"] > 0, "a stream's root knows what it cost, too"
     (embedded,) = [span for span in hosts.spans("LangGraph") if span.parent == ""]
     assert embedded.trace not in {first.trace, second.trace}
+    assert traces(folder) == [first.trace, second.trace, embedded.trace]
 
 
 def test_a_missing_extra_and_what_is_not_spoken_are_told_before_anything_runs(
@@ -275,7 +289,7 @@ def test_worker_processes_deliver_their_spans_before_they_end(folder: Path, pyth
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=600,
         )
     assert done.returncode == 0, done.stderr
     assert {root.attributes["user.id"] for root in collector.roots()} == {f"user-{number}" for number in range(20)}

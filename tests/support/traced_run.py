@@ -57,10 +57,8 @@ def host(folder: Path, collector: str) -> None:
         opened._assemblies[AT] = made_up  # in place of a trained shop, which would load torch
         with trace.get_tracer("host").start_as_current_span("host.request"):
             opened.decide(user_name(0), AT)
-        current = []
         with trace.get_tracer("host").start_as_current_span("host.stream") as mine:
-            for _ in opened.stream(user_name(1), AT):
-                current.append(trace.get_current_span() is mine)
+            current = [trace.get_current_span() is mine for _ in opened.stream(user_name(1), AT)]
         opened.graph(AT).compile().invoke({"user": user_name(2), "at": AT})
     assert current and all(current), "between two steps the host's own span is current"
     assert trace.get_tracer_provider() is provider, "the host's provider stays"
