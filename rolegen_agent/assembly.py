@@ -318,11 +318,16 @@ def _reasoner_on(project: Project, found: Artefacts, prompts: PromptPack, name: 
 def _offer(found: Artefacts) -> Callable[[Observation], Sequence[str]]:
     """Categories an LLM may name: the user's own first, then the best selling ones."""
 
+    @lru_cache(maxsize=8)  # a pass over the whole catalogue, and the same for all users of a date
+    def selling(at: datetime) -> dict[str, None]:
+        codes = found.market.as_of(at).popular
+        return dict.fromkeys(
+            islice(dict.fromkeys(found.market.category[int(code)] for code in codes), SHOWN_CATEGORIES)
+        )
+
     def offer(seen: Observation) -> list[str]:
         own = dict.fromkeys(event.category for event in reversed(seen.trajectory.events))
-        popular = found.market.as_of(seen.trajectory.at).popular
-        selling = dict.fromkeys(found.market.category[int(code)] for code in popular)
-        return list(own | selling)[:SHOWN_CATEGORIES]
+        return list(own | selling(seen.trajectory.at))[:SHOWN_CATEGORIES]
 
     return offer
 
@@ -371,7 +376,8 @@ def _run_name(
                 json.dumps(llm.extra_body, sort_keys=True, default=str),
             )
         )
-    texts = [prompts.get(name).sha256 for name in sorted(prompts.names()) if name != "learn"] if prompts else []
+    asked = [name for name in sorted(prompts.names()) if name not in ("learn", "judge")] if prompts else []
+    texts = [prompts.get(name).sha256 for name in asked] if prompts else []  # the others take part in no decision
     texts += [fusion.model_dump_json()] if fusion is not None else []
     texts += [allotment] if allotment else []
     digest = hashlib.sha256("\n".join((found.fingerprint, shaping, *texts)).encode()).hexdigest()[:8]

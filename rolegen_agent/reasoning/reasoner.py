@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 from rolegen_errors import FutureError, InputError
@@ -30,6 +31,14 @@ from .proposals import propose
 from .reflection import reflect_on, relaxed
 
 
+class _Believed(threading.local):
+    """What was said last in this thread, and about which observation."""
+
+    def __init__(self) -> None:
+        self.seen: Observation | None = None
+        self.found: dict[int, dict[Role, RoleBelief]] = {}
+
+
 class EvidenceReasoner:
     """Implements ``rolegen_graphs.ports.Reasoner`` under the name ``evidence``, and ``RoleEvidence`` for an LLM's labels.
 
@@ -45,6 +54,7 @@ class EvidenceReasoner:
             raise InputError("paths and labels must be at least 1", where=f"paths={paths}, labels={labels}")
         self._evidence, self._market, self._paths, self._labels = evidence, market, paths, labels
         self._beliefs = Beliefs(evidence)
+        self._believed = _Believed()
         self._reference = Reference.of(evidence.tables, market)
 
     @property
@@ -59,8 +69,11 @@ class EvidenceReasoner:
 
     def beliefs(self, seen: Observation) -> dict[int, dict[Role, RoleBelief]]:
         """What trajectory and log say for each role of each event, see ``believe_trajectory``."""
-        self._refuse_the_past(seen)
-        return believe_trajectory(seen.trajectory, self._evidence, self._beliefs)
+        if self._believed.seen is not seen:  # several nodes of a decision ask about the same history
+            self._refuse_the_past(seen)
+            self._believed.found = believe_trajectory(seen.trajectory, self._evidence, self._beliefs)
+            self._believed.seen = seen
+        return self._believed.found
 
     def simulate(
         self, seen: Observation, reading: Reading, corrections: Sequence[Correction], *, site: CallSite

@@ -3,6 +3,7 @@ at most once."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -53,6 +54,17 @@ from .trajectory import Numbers, RenderedTrajectory, Statistics, render_trajecto
 _FEWEST_TOKENS, _MOST_TOKENS = 200, 60_000
 
 
+_View = tuple[RenderedTrajectory, Offer, Facts]
+
+
+class _Views(threading.local):
+    """What was drawn of the observation that this thread saw last, by token budget."""
+
+    def __init__(self) -> None:
+        self.seen: Observation | None = None
+        self.drawn: dict[int, _View] = {}
+
+
 class LlmReasoner:
     """A ``Reasoner`` that asks a chat model.
 
@@ -97,6 +109,7 @@ class LlmReasoner:
         self._number_of_paths, self._max_labels, self._tokens = paths, max_labels, trajectory_tokens
         self._categories = categories or seen_categories
         self._statistics = statistics
+        self._views = _Views()
 
     @property
     def name(self) -> str:
@@ -212,14 +225,17 @@ class LlmReasoner:
         )
         return tuple((one.number - 1, one.direction == "lead", one.text) for one in answer.lessons)
 
-    def _view(self, seen: Observation, *, tokens: int | None = None) -> tuple[RenderedTrajectory, Offer, Facts]:
-        trajectory = render_trajectory(
-            seen.trajectory,
-            tokens=tokens or self._tokens,
-            statistics=self._statistics(seen) if self._statistics else None,
-        )
-        offer = Offer(self._categories(seen))
-        return trajectory, offer, Facts(seen.trajectory, trajectory.shown, offer)
+    def _view(self, seen: Observation, *, tokens: int | None = None) -> _View:
+        # The questions of a decision show the same history: it is drawn once for each budget.
+        size, views = tokens or self._tokens, self._views
+        if views.seen is not seen:
+            views.seen, views.drawn = seen, {}
+        if size not in views.drawn:
+            statistics = self._statistics(seen) if self._statistics else None
+            trajectory = render_trajectory(seen.trajectory, tokens=size, statistics=statistics)
+            offer = Offer(self._categories(seen))
+            views.drawn[size] = trajectory, offer, Facts(seen.trajectory, trajectory.shown, offer)
+        return views.drawn[size]
 
     def _answer(
         self,
