@@ -15,7 +15,7 @@ from rolegen_graphs.words import Lesson
 from ..facade import RoleGen
 from ..lessons.claims import effect_words
 from ..report.text import bounded
-from .options import AtOption, JsonOption, ProjectOption
+from .options import AtOption, JsonOption, ProjectOption, PromptsOption
 from .show import as_json, bars, out
 
 
@@ -25,6 +25,7 @@ def learn(
     reasoner: Annotated[
         str | None, typer.Option("--reasoner", help="evidence, or llm: the LLM proposes, too; else as in the project.")
     ] = None,
+    prompts: PromptsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Learn from the decisions whose outcomes were known at a date; what is learnt serves decisions after it.
@@ -32,6 +33,8 @@ def learn(
     Ctrl-C and the same command again do no harm: nothing is written until all is learnt.
     """
     overrides: dict[str, dict[str, object]] = {"reasoner": {"kind": reasoner}} if reasoner else {}
+    if prompts:
+        overrides.setdefault("reasoner", {})["prompts"] = str(prompts.resolve())
     with RoleGen.open(project, overrides=overrides) as shop, bars() as progress:
         report = shop.reflect(at, progress=progress)
     if json:
