@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,15 +13,17 @@ import pytest
 
 from rolegen_agent import RoleGen
 from rolegen_errors import InputError
-from rolegen_evals.suites import engine
+from rolegen_evals.suites import engine, graders
 from rolegen_evals.suites.cases import build_cases, read_cases
+from rolegen_evals.suites.decided import read_decided
 from rolegen_evals.suites.graders import GRADERS, Graded
+from rolegen_evals.suites.page import markdown, write_comparison
 from rolegen_evals.suites.runner import compare_runs, evaluate
-from rolegen_evals.suites.suite import CASES, SETTINGS, write_suite
-from tests.support.scripted_llm import ScriptedLlm
-from tests.support.shop import AT, Line, line, project, trained
+from rolegen_evals.suites.suite import CASES, SETTINGS, Suite, write_suite
+from tests.support.scripted_llm import ScriptedLlm, answer
+from tests.support.shop import AT, Command, Line, line, project, rolegen, trained
 
-__all__ = ["line", "project", "trained"]
+__all__ = ["line", "project", "rolegen", "trained"]
 COUNT = 6
 
 
@@ -95,11 +99,11 @@ def test_a_changed_prompt_is_another_run_equal_requests_come_from_the_cache_and_
     with open_llm(suite, endpoint) as shop:
         replayed = run(shop, suite, "replayed", replay=first / "answers.jsonl")
     assert asked_of(endpoint) == asked
-    told = {
-        name: json.loads((folder / "run.json").read_text("utf-8")) for name, folder in (("a", first), ("b", replayed))
-    }
-    shown = [{case: one["slate"] for case, one in run["decisions"].items()} for run in told.values()]
-    assert shown[0] == shown[1]
+    shown = [
+        {case: json.loads(one.decision)["slate"] for case, one in read_decided(folder, set(before.values)).items()}
+        for folder in (first, replayed)
+    ]
+    assert len(shown[0]) == COUNT and shown[0] == shown[1]
 
 
 def test_a_request_that_was_never_recorded_fails_its_case_and_says_so(suite: Path, endpoint: ScriptedLlm) -> None:
@@ -123,11 +127,120 @@ def test_a_grader_that_raises_fails_its_case_and_not_the_run(suite: Path, monkey
             raise ValueError("the moon is in the wrong phase")
         return usual.grade(graded)
 
-    monkeypatch.setitem(engine.GRADERS, "grounding_rate", replace(usual, grade=grade))  # type: ignore[index]
     with RoleGen.open(suite.parent) as shop:
-        _, found = evaluate(shop, suite, name="x", cache=True, at_once=2, progress=False)
-    assert list(found.failures) == [unlucky] and "wrong phase" in found.failures[unlucky]
-    assert len(found.values) == COUNT - 1
+        with monkeypatch.context() as full_moon:
+            full_moon.setitem(graders.GRADERS, "grounding_rate", replace(usual, grade=grade))  # type: ignore[index]
+            where, found = evaluate(shop, suite, name="x", cache=True, at_once=2, progress=False)
+        assert found.failures == {unlucky: "grader grounding_rate: ValueError: the moon is in the wrong phase"}
+        assert len(found.values) == COUNT - 1
+        told = compare_runs(where, where)[3]
+        assert "1 cases failed in x" in markdown(told, (found, found)) and unlucky in markdown(told, (found, found))
+        page = write_comparison(where / "page.html", told, read_cases(suite / CASES), (found, found), (where, where))
+        assert "wrong phase" in page.read_text("utf-8")
+        monkeypatch.setattr(engine, "_taken", None)  # the decision stands: it is only graded again
+        _, mended = evaluate(shop, suite, name="x", cache=True, at_once=2, progress=False)
+    assert not mended.failures and len(mended.values) == COUNT
+
+
+def test_a_grader_of_ones_own_is_named_by_its_module(
+    suite: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "house_graders.py").write_text(
+        "def length(graded):\n    return len(graded.decision.slate.items) / 100\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (suite / SETTINGS).write_text('graders = ["recall", "house_graders:length"]\n[primary]\nrecall = 0.1\n', "utf-8")
+    with RoleGen.open(suite.parent) as shop:
+        where, found = evaluate(shop, suite, name="own", cache=True, at_once=2, progress=False)
+    assert {one["house_graders:length"] for one in found.values.values()} == {0.1}
+    assert "house_graders:length" in markdown(compare_runs(where, where)[3])
+    (suite / SETTINGS).write_text('graders = ["house_graders:width"]\n[primary]\n', "utf-8")
+    with pytest.raises(InputError, match="house_graders:width"):
+        Suite.read(suite)
+
+
+def test_a_killed_run_goes_on_and_loses_no_finished_case(suite: Path, rolegen: Command) -> None:
+    def lines() -> list[str]:
+        files = list((suite / "runs").glob("*/decided.jsonl"))
+        return files[0].read_text("utf-8").split("\n")[1:-1] if files else []
+
+    with ScriptedLlm("slow", delay_s=0.1) as server:
+        asks = {"OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "none", "OPENAI_MODEL": "scripted"}
+        # Without the cache nothing but what the run wrote down itself can save a question.
+        command = (
+            "eval",
+            "run",
+            str(suite),
+            "--reasoner",
+            "llm",
+            "--no-cache",
+            "--at-once",
+            "2",
+            "-p",
+            str(suite.parent),
+        )
+        with rolegen.started(*command, environment=asks) as process:
+            while len(lines()) < 2:
+                assert process.poll() is None, process.communicate()
+                time.sleep(0.02)
+            process.kill()
+        kept, asked = lines(), asked_of(server)
+        assert 2 <= len(kept) < COUNT
+        done = rolegen(*command, "--json", environment=asks, timeout=600)
+        assert done.returncode == 0, done.stderr
+        assert lines()[: len(kept)] == kept
+        rest = [json.loads(line) for line in lines()[len(kept) :]]
+        assert len(rest) == COUNT - len(kept)
+        assert asked_of(server) - asked == sum(len(one["asked"]) for one in rest)
+        assert json.loads(done.stdout)[0]["cases"] == COUNT
+
+
+def test_a_failed_case_is_tried_again_by_the_same_command(suite: Path, endpoint: ScriptedLlm) -> None:
+    with open_llm(suite, endpoint) as shop:
+        endpoint.modes = ("good",) * 5 + ("bad_request",) * 2 + ("good",)
+        _, partly = evaluate(shop, suite, name="x", cache=False, at_once=1, progress=False)
+        assert 1 <= len(partly.failures) < COUNT and len(partly.values) == COUNT - len(partly.failures)
+        assert all(len(why) < 400 and "unsupported value" in why for why in partly.failures.values())
+        asked = asked_of(endpoint)
+        _, whole = evaluate(shop, suite, name="x", cache=False, at_once=1, progress=False)
+    assert not whole.failures and len(whole.values) == COUNT
+    assert {case: partly.values[case] for case in partly.values} == {case: whole.values[case] for case in partly.values}
+    assert 0 < asked_of(endpoint) - asked <= 10 * len(partly.failures)
+
+
+def judging(body: dict[str, object]) -> str:
+    """A judge that sees no fault but paths that are alike, and otherwise what the scripted LLM says."""
+    if '"roles_fit": true' not in str(body):
+        return json.dumps(answer(body))
+    paths = re.findall(r"^  0\. (\w+ in [\w ]+),", str(body["messages"][1]["content"]), re.M)  # type: ignore[index]
+    said = {"why": "looked", "roles_fit": True, "intent_fits": True, "paths_follow": True}
+    return json.dumps({**said, "paths_differ": len({*paths}) == len(paths)})
+
+
+def test_a_judge_is_asked_only_where_it_is_named_and_its_agreement_is_measured(
+    suite: Path, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (suite / SETTINGS).write_text('graders = ["judge", "tokens"]\n[primary]\njudge = 0.1\n', "utf-8")
+    with ScriptedLlm(answers=judging) as server:
+        for name, value in (("BASE_URL", server.url), ("API_KEY", "none"), ("MODEL", "scripted")):
+            monkeypatch.setenv(f"OPENAI_{name}", value)
+        shop = ("-p", str(suite.parent))
+        measured = json.loads(line("eval", "judge", "--json", *shop).stdout)
+        # 30 examples, a fault planted in 6 of them for each criterion: who sees none agrees with 24, by chance.
+        assert measured["examples"] == 30 and measured["invalid"] == 0
+        assert measured["exact"]["roles_fit"] == pytest.approx(24 / 30) and measured["kappa"]["roles_fit"] == 0
+        assert measured["exact"]["paths_differ"] == 1 and measured["kappa"]["paths_differ"] == 1
+        assert 0 < measured["kappa"]["all"] < 1
+        done = line("eval", "run", str(suite), *shop)
+        assert done.returncode == 0, done.stderr
+        assert "kappa" in done.stdout
+        [where] = (suite / "runs").glob("*/run.json")
+        run = json.loads(where.read_text("utf-8"))
+        assert run["judge"]["prompt"].startswith("1 ") and run["judge"]["kappa"] == measured["kappa"]
+        assert all(0 < one["judge"] <= 1 and one["tokens"] == 0 for one in run["values"].values())
+        asked = asked_of(server)
+        replayed = line("eval", "run", str(suite), "--replay", str(where.parent / "answers.jsonl"), *shop)
+        assert replayed.returncode == 0 and asked_of(server) == asked
 
 
 def test_cases_of_another_training_are_refused(suite: Path) -> None:
@@ -151,7 +264,9 @@ def test_the_command_line_goes_from_a_log_to_a_verdict_and_a_gate(
     )
     assert done.returncode == 0, done.stderr
     first, second = (one["folder"] for one in json.loads(done.stdout))
-    told = line("eval", "compare", first, second, "--report", "page.html", "--markdown", "table.md")
+    told = line(
+        "eval", "compare", "default", "mine", "--suite", "other", "--report", "page.html", "--markdown", "table.md"
+    )
     assert "no evidence" in told.stdout and (line.folder / "table.md").read_text("utf-8") in told.stdout
     assert "Cases that changed most" in (line.folder / "page.html").read_text("utf-8")
     assert line("eval", "gate", second, "--baseline", first).returncode == 0

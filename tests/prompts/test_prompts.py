@@ -16,7 +16,7 @@ from rolegen_graphs.words import ROLES, STAGES
 from rolegen_prompts import Message, PromptPack
 from tests.support.golden_prompts import FOLDER, golden_renderings
 
-NAMES = ("learn", "reason", "reflect", "repair", "revise", "simulate")
+NAMES = ("judge", "learn", "reason", "reflect", "repair", "revise", "simulate")
 
 
 def prompt_text(name: str, version: int = 2, body: str = "# User\nHello", **head: object) -> str:
@@ -150,11 +150,11 @@ def test_a_misspelt_name_and_an_empty_folder_are_refused(tmp_path: Path) -> None
     write(tmp_path, "resaon", prompt_text("resaon"))
     with pytest.raises(PromptError, match="'resaon'") as caught:
         PromptPack.load(tmp_path)
-    assert "known names: learn, reason" in str(caught.value)
+    assert "known names: judge, learn, reason" in str(caught.value)
 
 
 def test_an_unknown_prompt_or_version_names_the_known_ones() -> None:
-    with pytest.raises(PromptError, match="known names: learn, reason"):
+    with pytest.raises(PromptError, match="known names: judge, learn, reason"):
         PromptPack.default().get("rank")
     with pytest.raises(PromptError, match="known versions: 1"):
         PromptPack.default().get("reason", 99)

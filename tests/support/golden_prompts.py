@@ -9,7 +9,10 @@ from pathlib import Path
 
 from rolegen_errors import ReasonerError
 from rolegen_graphs.llm import LlmReasoner
+from rolegen_graphs.llm.sections import paths_text, reading_text
+from rolegen_graphs.llm.trajectory import render_trajectory
 from rolegen_graphs.words import Role, Statistic
+from rolegen_prompts import PromptPack
 from tests.support.observations import (
     CORRECTION,
     EFFECT,
@@ -46,10 +49,18 @@ def golden_renderings() -> dict[str, str]:
             question()
         except ReasonerError:
             continue  # the played-back answer is no valid one, so that the repair prompt is rendered too
+    shown = {
+        "trajectory": render_trajectory(seen.trajectory, tokens=3000).text,
+        "reading": reading_text(READING, seen.trajectory),
+        "paths": paths_text((PATH,), (REJECTED,), (EFFECT,), seen.trajectory),
+    }
+    asked = {
+        prompt.name: messages for task, messages, _, prompt in asker.asked if prompt.name == task or task == "reflect"
+    }
+    asked["judge"] = PromptPack.default().get("judge").render(**shown)
     return {
-        prompt.name: "\n\n".join(f"=== {one.role} ===\n{one.content}" for one in messages) + "\n"
-        for task, messages, _, prompt in asker.asked
-        if prompt.name == task or task == "reflect"
+        name: "\n\n".join(f"=== {one.role} ===\n{one.content}" for one in messages) + "\n"
+        for name, messages in asked.items()
     }
 
 

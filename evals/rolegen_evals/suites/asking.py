@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anyio.from_thread
-import jsonref
 from inspect_ai.model import (
     CachePolicy,
     ChatMessage,
@@ -16,12 +15,15 @@ from inspect_ai.model import (
     GenerateConfig,
     Model,
     ModelOutput,
-    ResponseSchema,
+    get_model,
 )
-from inspect_ai.util import JSONSchema
+from openai import OpenAIError
 
 from rolegen_agent.llm import Price
-from rolegen_errors import InputError, ReasonerError
+from rolegen_agent.llm.failures import Redactor
+from rolegen_agent.llm.request import response_format
+from rolegen_agent.settings import LlmSettings
+from rolegen_errors import InputError, ProjectError, ReasonerError
 from rolegen_graphs.words import CallSite
 from rolegen_prompts import Message, Prompt
 
@@ -36,7 +38,7 @@ class InspectAsker:
     """An ``Asker`` of the loop over an inspect-ai model; used in a worker thread of anyio, one for each decision.
 
     Args:
-        structured: tell the endpoint the shape of the wanted answer.
+        llm: how the endpoint is told the shape of the wanted answer, and what else goes into a request.
         cache: answer an equal request from inspect's cache.
         price: what tokens cost; None leaves costs unknown.
         replay: recorded answers by request; nothing else is then asked.
@@ -46,13 +48,13 @@ class InspectAsker:
         self,
         model: Model,
         *,
+        llm: LlmSettings,
         name: str,
-        structured: bool,
         cache: bool,
         price: Price | None,
         replay: Mapping[str, Recorded] | None,
     ) -> None:
-        self._model, self._name, self._structured, self._price = model, name, structured, price
+        self._model, self._llm, self._name, self._price = model, llm, name, price
         self._replay = replay
         # Without an expiry: a suite must be repeatable next month, and a changed prompt is another request anyway.
         self._cache: bool | CachePolicy = CachePolicy(expiry=None) if cache else False
@@ -83,11 +85,18 @@ class InspectAsker:
 
     async def _generate(self, task: str, messages: Sequence[Message], schema: dict[str, Any]) -> ModelOutput:
         chat: list[ChatMessage] = [_SPEAKERS[one.role](content=one.content) for one in messages]
-        config = GenerateConfig()
-        if self._structured:
-            shape = JSONSchema.model_validate(jsonref.replace_refs(schema, proxies=False, lazy_load=False))
-            config = GenerateConfig(response_schema=ResponseSchema(name=task, json_schema=shape, strict=True))
-        return await self._model.generate(chat, config=config, cache=self._cache)
+        # In the request's body as the product sends it: inspect's own way takes the schema apart, at 30 ms a question.
+        shape = response_format(task, schema, self._llm.structured_output)
+        config = GenerateConfig(extra_body={**shape, **self._llm.extra_body} or None)
+        try:
+            return await self._model.generate(chat, config=config, cache=self._cache)
+        except (
+            RuntimeError,
+            OpenAIError,
+        ) as error:  # inspect's message quotes the whole request, and an endpoint's may quote the key
+            key = self._llm.api_key.get_secret_value() if self._llm.api_key else ""
+            told = Redactor([key]).tell(error.__cause__ or error)
+            raise ProjectError(f"the endpoint gave no answer to prompt '{task}': {told}") from None
 
     def _note(
         self, prompt: Prompt, request: str, raw: str, tokens: tuple[int, int], latency_s: float, error: str
@@ -105,3 +114,17 @@ class InspectAsker:
                 error=error,
             )
         )
+
+
+def model_of(llm: LlmSettings) -> Model:
+    """The endpoint of ``llm``, which names a model, as a model of inspect-ai."""
+    config = GenerateConfig(
+        temperature=None if llm.temperature == "none" else llm.temperature,
+        max_tokens=llm.max_output_tokens,
+        seed=llm.seed,
+        timeout=max(1, round(llm.timeout_s)),
+        max_retries=llm.retries,
+        max_connections=llm.concurrency,
+    )
+    key = llm.api_key.get_secret_value() if llm.api_key else "none"
+    return get_model(f"openai-api/rolegen/{llm.model}", base_url=llm.base_url, api_key=key, config=config)

@@ -82,15 +82,16 @@ def build_cases(
     over = events.select(pl.col("time").max()).collect().item() >= when + timedelta(days=horizon)
     later = events.filter(pl.col("time") >= when, pl.col("time") < when + timedelta(days=horizon)).collect()
     baskets = first_order_baskets(later, when, horizon, pool)
-    wanted = round(count * returned) if over else 0
-    chosen: list[str] = []
     known = _orders(assembly.artefacts.events)
-    for group, size in (
-        ([user for user in pool if user in baskets], wanted),
-        ([user for user in pool if user not in baskets], count - wanted),
-    ):
-        strata = {user: _strata(assembly.parts.observer.observe(user, when), known) for user in group}
-        chosen += _spread(strata, size, seed)
+    strata = {user: _strata(assembly.parts.observer.observe(user, when), known) for user in pool}
+    back = [user for user in pool if user in baskets] if over else []
+    away = sorted(set(pool) - set(back))
+    # Who is missing in one group is made good by the other one, so that there are as many cases as were asked for.
+    wanted = max(min(round(count * returned), len(back)), min(count - len(away), len(back)))
+    chosen = [
+        *_spread({user: strata[user] for user in back}, wanted, seed),
+        *_spread({user: strata[user] for user in away}, count - wanted, seed),
+    ]
     cases = []
     for done, user in enumerate(sorted(chosen), 1):
         seen = assembly.parts.observer.observe(user, when)
@@ -105,7 +106,7 @@ def build_cases(
                 user=user,
                 at=when,
                 observation=seen,
-                strata=_strata(seen, known),
+                strata=strata[user],
                 bought=tuple(baskets[user].items) if user in baskets else () if over else None,
                 roles=told,
                 artefacts=assembly.artefacts.fingerprint,

@@ -23,7 +23,7 @@ from rolegen_errors import InputError
 
 from ..metrics import Interval, interval
 from .cases import Case
-from .graders import GRADERS
+from .graders import find_grader
 from .suite import Suite
 
 Floats = NDArray[np.float64]
@@ -57,7 +57,7 @@ class Change:
     @property
     def gain(self) -> float:
         """the difference in the direction of better"""
-        return self.difference.value * GRADERS[self.grader].better
+        return self.difference.value * find_grader(self.grader).better
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,8 @@ class Comparison:
     """by run: cases of the suite that it has no result for"""
     changes: Sequence[Change]
     primary: Sequence[str]
+    silent: Sequence[str]
+    """primary measures that neither run says anything about, such as an LLM's validity where none was asked"""
     verdict: Word
     because: str
     slices: Sequence[Slice]
@@ -135,6 +137,9 @@ def compare(suite: Suite, cases: Sequence[Case], names: tuple[str, str], first: 
         },
         changes=changes,
         primary=list(suite.primary),
+        silent=[
+            name for name in suite.primary if not any(name in one for run in (first, second) for one in run.values())
+        ],
         verdict=verdict,
         because=because,
         slices=_slices(suite, both, first, second),
@@ -147,18 +152,20 @@ def worse_than_allowed(comparison: Comparison, margins: Mapping[str, float]) -> 
     """Primary measures that the second run may have lost more of than its margin: the non-inferiority test at 95 %.
 
     A measure passes when the worse end of the interval of its gain lies above the negative margin. One that says nothing
-    about any case fails too: what was not measured has not been shown to be no worse.
+    about any case fails too: what was not measured has not been shown to be no worse. Only a measure on which both runs are silent, beside
+    others that speak, is passed over.
     """
     by_name = {change.grader: change for change in comparison.changes}
     found = []
     for name, margin in margins.items():
         change = by_name.get(name)
         if change is None:
-            found.append(f"{name}: measured on no case of both runs")
+            if name not in comparison.silent or len(comparison.silent) == len(comparison.primary):
+                found.append(f"{name}: measured on no case of both runs")
             continue
         ends = [change.difference.low, change.difference.high]
         known = [end for end in ends if end is not None] or [change.difference.value]
-        worst = min(end * GRADERS[name].better for end in known)
+        worst = min(end * find_grader(name).better for end in known)
         if worst < -margin:
             found.append(
                 f"{name}: {change.first:.4g} became {change.second:.4g}; it may be worse by {-worst:.4g}, allowed is {margin:g}"
@@ -270,7 +277,12 @@ def _verdict(suite: Suite, changes: Sequence[Change]) -> tuple[Word, str]:
     if sure:
         return "better", told
     asked = [change.cases_needed for change in primary if change.cases_needed is not None]
-    more = f"; a difference of the size seen would need about {min(asked):,} cases" if asked else "; no case changed"
+    here = max(change.difference.users for change in primary)
+    more = (
+        f"; a difference of the size seen would need about {min(asked):,} cases, here are {here:,}"
+        if asked
+        else "; no case changed"
+    )
     return "no evidence", told + more
 
 
@@ -306,7 +318,9 @@ def _moved(suite: Suite, cases: Sequence[Case], first: Values, second: Values) -
         before, after = first[case.case], second[case.case]
         changes = {name: (before[name], after[name]) for name in suite.primary if name in before and name in after}
         gain = sum(
-            GRADERS[name].better * (new - old) / spread[name] for name, (old, new) in changes.items() if spread[name]
+            find_grader(name).better * (new - old) / spread[name]
+            for name, (old, new) in changes.items()
+            if spread[name]
         )
         if any(old != new for old, new in changes.values()):
             found.append(Moved(case.case, case.user, gain, changes))

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rolegen_errors import InputError
+
+from .suite import RUNS
 
 RUN = "run.json"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run, with everything that a comparison and a gate need; read without inspect-ai."""
+    """A finished run: all that a verdict and a gate need, small enough to be committed, and read without inspect-ai.
+
+    The decisions stand in ``decided.jsonl`` beside it; without that file a comparison shows no traces.
+    """
 
     name: str
     configuration: str
@@ -29,16 +34,19 @@ class Run:
     """by case, by grader"""
     failures: dict[str, str]
     """by case: why it could not be decided on or graded"""
-    decisions: dict[str, dict[str, Any]]
-    """by case: the decision without its observation, which stands in the case"""
     log: str
     """name of inspect's log beside this file"""
+    judge: dict[str, Any] = field(default_factory=dict)
+    """who judged, by which rubric, and how far that judge agrees with labelled examples; empty without a judge"""
 
     def write(self, folder: Path) -> Path:
         """Write ``run.json`` into the run's folder."""
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / RUN
-        file.write_text(json.dumps(asdict(self), ensure_ascii=False) + "\n", "utf-8")
+        text = json.dumps(asdict(self), ensure_ascii=False, sort_keys=True, indent=0)
+        new = file.with_suffix(".new")
+        new.write_text(f"{text}\n", "utf-8")
+        new.replace(file)
         return file
 
     @staticmethod
@@ -55,6 +63,26 @@ class Run:
             raise InputError(
                 f"the run cannot be read: {error}", where=str(file), fix="rolegen eval run SUITE"
             ) from error
+
+
+def find_run(named: str, suite: Path | None) -> Path:
+    """A run by its folder or ``run.json``, or by its name within a suite: the latest of that name.
+
+    Raises:
+        InputError: there is none.
+    """
+    if suite is None:
+        return Path(named)
+    runs = [path.parent for path in (suite / RUNS).glob(f"*/{RUN}")]
+    found = [folder for folder in runs if named in (folder.name, folder.name.rpartition("-")[0])]
+    if not found:
+        known = sorted({folder.name.rpartition("-")[0] for folder in runs})
+        raise InputError(
+            f"the suite has no run called {named!r}",
+            where=str(suite / RUNS),
+            fix=f"there are: {', '.join(known)}" if known else f"rolegen eval run {suite}",
+        )
+    return max(found, key=lambda folder: (folder / RUN).stat().st_mtime)
 
 
 def digest(*parts: str) -> str:

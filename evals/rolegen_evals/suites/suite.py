@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from rolegen_errors import InputError
 
 from .cases import Case, read_cases, write_cases
-from .graders import GRADERS
+from .graders import USUAL, find_grader
 
 CASES, SETTINGS, RUNS = "cases.jsonl", "suite.toml", "runs"
 TEMPLATE = """\
-# Cases stand in cases.jsonl. What is measured on them, and how much worse a primary measure may become:
+# Cases stand in cases.jsonl. What is measured on them; "judge" asks a model too, "module:attribute" names a grader of your own.
 graders = [{graders}]
 # Retellings cost one more question each; they are what the grader "stability" looks at: "repeat", "order", "paraphrase".
 retellings = []
@@ -32,16 +32,15 @@ class Suite(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    graders: tuple[str, ...] = Field(default=tuple(GRADERS), min_length=1)
+    graders: tuple[str, ...] = Field(default=USUAL, min_length=1)
     retellings: tuple[Literal["repeat", "order", "paraphrase"], ...] = ()
     primary: Mapping[str, Annotated[float, Field(ge=0)]]
     """non-inferiority margin by grader"""
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        unknown = sorted({*self.graders, *self.primary} - set(GRADERS))
-        if unknown:
-            raise ValueError(f"no grader is called {', '.join(unknown)}; there are {', '.join(GRADERS)}")
+        for name in dict.fromkeys((*self.graders, *self.primary)):
+            find_grader(name)
         missing = sorted(set(self.primary) - set(self.graders))
         if missing:
             raise ValueError(f"primary, but not among the graders: {', '.join(missing)}")
@@ -57,6 +56,8 @@ class Suite(BaseModel):
         file = folder / SETTINGS
         try:
             return Suite.model_validate(tomllib.loads(file.read_text("utf-8")))
+        except InputError as error:
+            raise InputError(error.what, where=str(file), fix=error.fix) from error
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise InputError(f"the suite cannot be read: {error}", where=str(file), fix="rolegen eval cases") from error
         except ValidationError as error:
@@ -73,7 +74,7 @@ def write_suite(folder: Path, cases: Sequence[Case]) -> None:
         if any(case.roles for case in cases):
             margins["role_accuracy"] = 0.02
         text = TEMPLATE.format(
-            graders=", ".join(f'"{name}"' for name in GRADERS),
+            graders=", ".join(f'"{name}"' for name in USUAL),
             primary="\n".join(f"{name} = {margin}" for name, margin in margins.items()),
         )
         (folder / SETTINGS).write_text(text, "utf-8")

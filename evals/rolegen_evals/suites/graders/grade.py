@@ -40,6 +40,8 @@ class Graded:
     """what the log alone says for the roles of the case's events"""
     again: Mapping[str, Reading] = field(default_factory=dict)
     """readings of the same history told in another way: ``repeat``, ``order``, ``paraphrase``"""
+    judged: Mapping[str, bool] = field(default_factory=dict)
+    """by criterion of the rubric: whether a judge saw it met; empty where none was asked"""
 
 
 @dataclass(frozen=True)
