@@ -78,7 +78,7 @@ def test_show_prints_the_file_and_for_a_user_what_would_be_sent(project: Path, l
 
 def test_the_shipped_prompts_pass_lint(line: Line) -> None:
     done = line("prompts", "lint")
-    assert done.returncode == 0 and "6 prompts: 0 errors, 0 warnings" in done.stdout
+    assert done.returncode == 0 and "7 prompts: 0 errors, 0 warnings" in done.stdout
 
 
 @pytest.mark.parametrize(
