@@ -73,6 +73,7 @@ def test_the_evidence_reasoner_is_graded_offline_and_a_finished_run_is_not_repea
         where, first = evaluate(shop, suite, name="", cache=True, at_once=4, progress=False)
         assert first.name == "evidence" and len(first.values) == COUNT and not first.failures
         assert all(0 <= one["grounding_rate"] <= 1 for one in first.values.values())
+        assert first.decisions.keys() == first.values.keys() and all(one["slate"] for one in first.decisions.values())
         assert sum("recall" in one for one in first.values.values()) == COUNT // 2
         assert all("validity" not in one for one in first.values.values())
         monkeypatch.setattr(engine, "_taken", None)  # whoever decides again fails

@@ -98,6 +98,7 @@ def evaluate(
         failures=ran.failures,
         log=ran.log.name,
         judge=agreed.as_dict() if agreed is not None else {},
+        folder=where,
     )
     write_answers([*ran.answers(), *agreeing], where / ANSWERS)
     run.write(where)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from rolegen_errors import InputError
 
+from .decided import read_decided
 from .suite import RUNS
 
 RUN = "run.json"
@@ -39,11 +42,21 @@ class Run:
     judge: dict[str, Any] = field(default_factory=dict)
     """who judged, by which rubric, and how far that judge agrees with labelled examples; empty without a judge"""
 
+    folder: Path | None = field(default=None, compare=False, repr=False)
+    """where it lies; not part of the file"""
+
+    @cached_property
+    def decisions(self) -> Mapping[str, dict[str, Any]]:
+        """By case: the decision without its observation, which stands in the case; empty where only ``run.json`` was kept."""
+        found = read_decided(self.folder, self.values.keys()) if self.folder is not None else {}
+        return {case: json.loads(one.decision) for case, one in found.items()}
+
     def write(self, folder: Path) -> Path:
         """Write ``run.json`` into the run's folder."""
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / RUN
-        text = json.dumps(asdict(self), ensure_ascii=False, sort_keys=True, indent=0)
+        kept = {name: value for name, value in asdict(self).items() if name != "folder"}
+        text = json.dumps(kept, ensure_ascii=False, sort_keys=True, indent=0)
         new = file.with_suffix(".new")
         new.write_text(f"{text}\n", "utf-8")
         new.replace(file)
@@ -58,7 +71,7 @@ class Run:
         """
         file = path if path.is_file() else path / RUN
         try:
-            return Run(**json.loads(file.read_text("utf-8")))
+            return Run(**json.loads(file.read_text("utf-8")), folder=file.parent)
         except (OSError, UnicodeDecodeError, ValueError, TypeError) as error:
             raise InputError(
                 f"the run cannot be read: {error}", where=str(file), fix="rolegen eval run SUITE"
