@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 import anyio.from_thread
@@ -42,6 +44,7 @@ class InspectAsker:
         cache: answer an equal request from inspect's cache.
         price: what tokens cost; None leaves costs unknown.
         replay: recorded answers by request; nothing else is then asked.
+        turn: held by the caller while it works, and given up while the model is waited for.
     """
 
     def __init__(
@@ -53,9 +56,10 @@ class InspectAsker:
         cache: bool,
         price: Price | None,
         replay: Mapping[str, Recorded] | None,
+        turn: Lock | None = None,
     ) -> None:
         self._model, self._llm, self._name, self._price = model, llm, name, price
-        self._replay = replay
+        self._replay, self._turn = replay, turn
         # Without an expiry: a suite must be repeatable next month, and a changed prompt is another request anyway.
         self._cache: bool | CachePolicy = CachePolicy(expiry=None) if cache else False
         self.asked: list[Asked] = []
@@ -74,7 +78,8 @@ class InspectAsker:
                 )
             self._note(prompt, request, known.raw, (known.input_tokens, known.output_tokens), 0.0, "")
             return known.raw
-        output = anyio.from_thread.run(self._generate, task, messages, schema)
+        with _given_up(self._turn):
+            output = anyio.from_thread.run(self._generate, task, messages, schema)
         usage = output.usage
         tokens = (usage.input_tokens, usage.output_tokens) if usage is not None else (0, 0)
         error = output.error or (output.stop_reason if output.stop_reason in _NO_ANSWER else "")
@@ -114,6 +119,18 @@ class InspectAsker:
                 error=error,
             )
         )
+
+
+@contextmanager
+def _given_up(turn: Lock | None) -> Iterator[None]:
+    if turn is None:
+        yield
+        return
+    turn.release()
+    try:
+        yield
+    finally:
+        turn.acquire()
 
 
 def model_of(llm: LlmSettings) -> Model:

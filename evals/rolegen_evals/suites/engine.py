@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
@@ -73,6 +74,8 @@ class Setup:
     """where decided cases are written and found again; None keeps nothing"""
     judge: Judge | None = None
     """who looks at each decision, if anybody does"""
+    turn: Lock = field(default_factory=Lock)
+    """held by the decision that works: threads that fight over the interpreter cost 1.7 times the processor time"""
 
     @property
     def llm(self) -> bool:
@@ -187,7 +190,8 @@ def _decide(setup: Setup, cases: Mapping[str, Case], assemblies: Mapping[datetim
         model = get_model()  # the one of this evaluation; it lives in the event loop's context, not in the thread's
 
         def work() -> Decision:
-            return _worked(setup, assemblies[case.at], case, model, cost, ran)
+            with setup.turn:
+                return _worked(setup, assemblies[case.at], case, model, cost, ran)
 
         try:
             decision = await anyio.to_thread.run_sync(work, limiter=limiter)
@@ -214,7 +218,7 @@ def _worked(setup: Setup, assembly: Assembly, case: Case, model: Model, cost: Pr
     beliefs = source.beliefs(case.observation) if hasattr(source, "beliefs") else {}
     judged: Mapping[str, bool] = {}
     if setup.judge is not None:
-        judged, answer = setup.judge.ask(exhibit(decision), setup.replay)
+        judged, answer = setup.judge.ask(exhibit(decision), setup.replay, setup.turn)
         ran.judged.append(answer)
     graded = Graded(case, decision, found.asked, beliefs, found.again, judged)
     ran.values[case.case] = _graded(setup.suite.graders, graded)
@@ -241,7 +245,9 @@ def _said(error: Exception) -> str:
 def _taken(setup: Setup, assembly: Assembly, case: Case, model: Model, cost: Price | None, seen: str) -> Decided:
     """One decision on a pinned case."""
     llm = setup.shop.project.settings.llm
-    asker = InspectAsker(model, llm=llm, name=llm.model or "", cache=setup.cache, price=cost, replay=setup.replay)
+    asker = InspectAsker(
+        model, llm=llm, name=llm.model or "", cache=setup.cache, price=cost, replay=setup.replay, turn=setup.turn
+    )
     parts = assembly.asking(asker) if setup.llm else assembly.parts
     parts = replace(parts, observer=_Pinned(case.observation), memory=None)
     graph = create_decision_graph(parts, settings=assembly.settings).compile()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Lock
 
 from inspect_ai.model import Model
 from pydantic import BaseModel, ConfigDict
@@ -94,14 +95,16 @@ class Judge:
         """Version and hash of the prompt."""
         return f"{self.prompt.version} {self.prompt.sha256[:8]}"
 
-    def ask(self, shown: Exhibit, replay: Mapping[str, Recorded] | None = None) -> tuple[dict[str, bool], Recorded]:
-        """The verdict by criterion, and the answer that it stands in.
+    def ask(
+        self, shown: Exhibit, replay: Mapping[str, Recorded] | None = None, turn: Lock | None = None
+    ) -> tuple[dict[str, bool], Recorded]:
+        """The verdict by criterion, and the answer that it stands in; ``replay`` and ``turn`` as for :class:`InspectAsker`.
 
         Raises:
             ReasonerError: the answer is not valid, or there was none.
         """
         asker = InspectAsker(
-            self.model, llm=self.llm, name=self.llm.model or "", cache=self.cache, price=None, replay=replay
+            self.model, llm=self.llm, name=self.llm.model or "", cache=self.cache, price=None, replay=replay, turn=turn
         )
         messages = self.prompt.render(trajectory=shown.trajectory, reading=shown.reading, paths=shown.paths)
         schema = self.prompt.output if isinstance(self.prompt.output, Mapping) else {}
