@@ -125,6 +125,7 @@ class BackboneRecommender:
         size: int,
     ) -> list[Slate]:
         available = self._available(at)
+        changes = [self._showing.change(user, at) for user in users] if self._showing is not None else None
         found = self._backbone.rank(
             decisions,
             available,
@@ -154,6 +155,7 @@ class BackboneRecommender:
                         },
                         role=reason.role if reason else None,
                         path=reason.path if reason else None,
+                        showing=float(changes[row][item]) if changes is not None else None,
                     )
                 )
             slates.append(Slate(items=tuple(items), entropy=float(found.entropy_B[row])))

@@ -132,10 +132,15 @@ class Showing:
 
     def bonus(self, user: str, at: datetime) -> Floats:
         """(I,) nats for each item."""
+        found: Floats = self.weight * self.change(user, at)
+        return found
+
+    def change(self, user: str, at: datetime) -> Floats:
+        """(I,) change of P(net order) by showing each item, over the states in which the user will meet the slate."""
         context = self.needs.of_user(user, at)
         known = self._known.get(context)
         if known is None:
-            known = self.weight * sum(
+            known = sum(
                 (share * self.effect(*later) for later, share in contexts_of(self.ahead, context).items()),
                 start=np.zeros(len(self.category)),
             )

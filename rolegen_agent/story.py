@@ -23,7 +23,7 @@ from rolegen_graphs.words import (
     Round,
 )
 
-from .report.reasons import choice_words, lesson_words, parts_words
+from .report.reasons import choice_words, credit_words, lesson_words, parts_words
 from .report.text import bounded, points
 from .report.words import reasoner_words
 
@@ -128,6 +128,8 @@ def _slate(decision: Decision, bought: set[str]) -> Table:
             because.append(f" (drawn from rank {item.drawn_from}, p {item.propensity or 0:.2f})", style="dim")
         if item.item not in without and (decision.slate.draw is None or item.item in decision.slate.draw.late):
             because.append(" (new by reasoning)", style="bold")
+        if item.showing:
+            because.append(f" (showing it {points(item.showing)})", style="dim")
         hit = Text("✓" if item.item in bought else "", style="bold green")
         title = Text(bounded(item.title, 44))
         table.add_row(str(item.rank), hit, Text(bounded(item.item, 16)), title, f"{item.score:.3f}", because)
@@ -146,14 +148,5 @@ def _outcome(outcome: Outcome | None, titles: Mapping[str, str]) -> Text:
 
 
 def _credits(credit: Sequence[Attribution], titles: Mapping[str, str]) -> list[Text]:
-    """Parts of the order, the greatest first; what no step has to do with stands last."""
-    lines = []
-    for part in sorted(credit, key=lambda one: (one.step is None, -one.credit)):
-        if part.step is None or part.path is None or part.item is None:
-            lines.append(
-                Text(f"  {part.credit:+.0%} owed to no step: probability of an order without them {part.effect:.3f}")
-            )
-            continue
-        title = bounded(titles.get(part.item, part.item), 44)
-        lines.append(Text(f"  {part.credit:+.1%} path {part.path}, step {part.step}: {title} ({points(part.effect)})"))
+    lines = [Text(f"  {line}") for line in credit_words(credit, titles)]
     return [_heading("What the order is owed to, by rollout"), *lines] if lines else []

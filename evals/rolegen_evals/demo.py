@@ -181,7 +181,10 @@ def make_report(demo: DemoRun) -> Report:
     first = [decision.decision for decision in demo.stories(3)]
     back = [key for key, outcome in demo.outcomes.items() if outcome.ordered_at is not None]
     order = dict.fromkeys([*first, *sorted(back), *sorted(demo.outcomes)])
-    customers = [customer_section(memory.get(key), demo.outcomes[key], titles) for key in order]
+    customers = [
+        customer_section(memory.get(key), demo.outcomes[key], titles, memory.attributions(decision=key))
+        for key in order
+    ]
     horizon = demo.shop.project.settings.slate.horizon_days
     return Report(
         title="RoleGen: dormant customers of an online gift shop",

@@ -12,7 +12,20 @@ import typer
 
 from rolegen_errors import RoleGenError
 
-from . import data, decide, evaluate, feedback, improve, learn, lessons, measure, nearline, preferences, prompts
+from . import (
+    data,
+    decide,
+    evaluate,
+    feedback,
+    improve,
+    inspect,
+    learn,
+    lessons,
+    measure,
+    nearline,
+    preferences,
+    prompts,
+)
 from . import memory as care
 from .show import err
 from .value import value
@@ -39,6 +52,7 @@ app.command("evidence")(learn.evidence)
 app.command("improve")(improve.improve)
 app.command("awaken")(decide.awaken)
 app.command("explain")(decide.explain)
+app.command("inspect")(inspect.inspect)
 app.command("value")(value)
 app.command("demo")(measure.demo)
 app.command("bench")(measure.bench)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .browsing import BrowsingStore
 from .calls import CallStore
 from .database import OUTAGE_SECONDS
 from .endings import EndingStore
@@ -55,6 +56,7 @@ class Memory(
     CallStore,
     RemovalStore,
     ExportStore,
+    BrowsingStore,
 ):
     """See the module's text. Close it, or use it as a context manager; it may be shared between threads.
 

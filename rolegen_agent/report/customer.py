@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeVar
 
 from rolegen_graphs.words import (
+    Attribution,
     Candidate,
     Decision,
     Effect,
@@ -23,7 +24,7 @@ from rolegen_graphs.words import (
     Statistic,
 )
 
-from .reasons import choice_words, lesson_words, parts_words
+from .reasons import choice_words, credit_words, lesson_words, parts_words, wish_words
 from .text import bounded
 
 T = TypeVar("T")
@@ -83,6 +84,8 @@ class Shown:
     parts: str
     fresh: bool
     hit: bool
+    showing: float | None
+    """change of the chance of an order by showing it; None where nothing is known of it"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,6 +120,8 @@ class CustomerSection:
     bought_left_out: int
     value: float
     hits: int
+    credits: tuple[str, ...]
+    """what the order is owed to"""
     reasoner: str
     rounds: int
     thinking: str
@@ -129,7 +134,10 @@ class CustomerSection:
 
 
 def customer_section(
-    decision: Decision, outcome: Outcome | None, titles: Mapping[str, str] | None = None
+    decision: Decision,
+    outcome: Outcome | None,
+    titles: Mapping[str, str] | None = None,
+    credit: Sequence[Attribution] = (),
 ) -> CustomerSection:
     """Digest ``decision`` and what came of it.
 
@@ -137,6 +145,7 @@ def customer_section(
         decision: a finished decision.
         outcome: what the user then did; None when nothing is known yet.
         titles: catalogue titles by item id, for bought items that the decision does not mention; the id otherwise.
+        credit: what the order is owed to, as far as that was attributed.
     """
     seen = decision.observation.trajectory
     last = decision.rounds[-1] if decision.rounds else None
@@ -175,6 +184,7 @@ def customer_section(
         bought_left_out=max(0, len(bought) - _BOUGHT),
         value=outcome.value if outcome else 0.0,
         hits=len(shown & set(bought)),
+        credits=credit_words(credit, {**known, **(titles or {})}),
         reasoner=bounded(decision.reasoner, _TITLE),
         rounds=len(decision.rounds),
         thinking=bounded(decision.worth.why, _SENTENCE) if decision.worth else "",
@@ -240,29 +250,15 @@ def _path(path: Path, last: Round) -> PathSection:
 
 def _step(spec: ItemSpec, candidate: Candidate | None) -> Step:
     if candidate is None:
-        return Step(role=spec.role, wish=_wish(spec), fate="rejected", title="", reason="was not grounded")
+        return Step(role=spec.role, wish=wish_words(spec), fate="rejected", title="", reason="was not grounded")
     reason = bounded(candidate.reason, _SENTENCE)
     return Step(
         role=spec.role,
-        wish=_wish(candidate.spec),
+        wish=wish_words(candidate.spec),
         fate=candidate.fate,
         title=bounded(candidate.title or candidate.item or "", _TITLE),
         reason=f"revised once; {reason}" if candidate.revised else reason,
     )
-
-
-def _wish(spec: ItemSpec) -> str:
-    low, high = spec.price_low, spec.price_high
-    if low is not None and high is not None:
-        price = f"{low:,.2f} to {high:,.2f}"
-    elif high is not None:
-        price = f"up to {high:,.2f}"
-    elif low is not None:
-        price = f"from {low:,.2f}"
-    else:
-        price = ""
-    parts = (bounded(spec.category or "", _TITLE), price, bounded(spec.text, _TITLE))
-    return ", ".join(part for part in parts if part)
 
 
 def _shown(slate: Slate, *, fresh_without: set[str], bought: set[str]) -> tuple[Shown, ...]:
@@ -274,6 +270,7 @@ def _shown(slate: Slate, *, fresh_without: set[str], bought: set[str]) -> tuple[
             parts=bounded(" ".join(f"{name} {_short(part)}" for name, part in item.parts.items()), _SENTENCE),
             fresh=item.item not in fresh_without,
             hit=item.item in bought,
+            showing=item.showing or None,
         )
         for item in slate.items
     )

@@ -19,23 +19,10 @@ from rolegen_graphs.words import ROLES, Fate, Role
 from .charts import Drawn, dormancy_chart, fates_chart, metric_chart, roles_chart
 from .customer import CustomerSection
 from .text import clean, points
-from .words import Report
+from .words import ROLE_MEANING, Report
 
 _HERE = Path(__file__).parent
 _SECTIONS = 4000  # about 5 kB each; more would make the page slow to open
-
-ROLE_MEANING: dict[Role, str] = {
-    "trigger": "starts a need where none was active",
-    "bridge": "moves intent from one category to another",
-    "anchor": "sets the reference price or quality, itself not bought",
-    "comparison": "one of the set that was compared",
-    "complement": "bought in addition to something else",
-    "gateway": "low-risk first order that opens repeat buying",
-    "replenishment": "habitual rebuy",
-    "target": "satisfies the intent",
-    "incidental": "no instrumental effect",
-    "unresolved": "the evidence does not decide",
-}
 
 
 def write_report(path: Path, report: Report) -> Path:

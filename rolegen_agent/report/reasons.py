@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from rolegen_graphs.words import Observation, PathChoice, RoleLabel
+from collections.abc import Mapping, Sequence
 
-from .text import bounded
+from rolegen_graphs.words import Attribution, ItemSpec, Observation, PathChoice, RoleLabel, Round, SlateItem
+
+from .text import bounded, points
+
+PART_WORDS = {
+    "decoder": "what usually comes next after such a history",
+    "item model": "what is like the things they own",
+    "repeat": "they had it before",
+    "trend": "what sells now",
+    "reasoning": "reasoning put it forward",
+}
+"""parts of the backbone's scores; those of another recommender keep their own names"""
 
 
 def parts_words(label: RoleLabel) -> str:
@@ -39,3 +50,59 @@ def lesson_words(seen: Observation) -> tuple[str, ...]:
         f"({one.evidence_for:,} outcomes for it, {one.evidence_against:,} against): {bounded(one.text, 200)}"
         for one in seen.lessons
     )
+
+
+def wish_words(spec: ItemSpec) -> str:
+    """What a spec wishes for, but for its role."""
+    low, high = spec.price_low, spec.price_high
+    if low is not None and high is not None:
+        price = f"{low:,.2f} to {high:,.2f}"
+    elif high is not None:
+        price = f"up to {high:,.2f}"
+    elif low is not None:
+        price = f"from {low:,.2f}"
+    else:
+        price = ""
+    parts = (bounded(spec.category or "", 80), price, bounded(spec.text, 80))
+    return ", ".join(part for part in parts if part)
+
+
+def place_words(item: SlateItem, last: Round | None) -> str:
+    """Why an item stands in a slate: the wish that it was found for, and what its score is mostly made of."""
+    told = []
+    if item.path is not None and last is not None:
+        wished = [one for one in last.candidates if one.path == item.path and one.item == item.item]
+        effects = [one for one in last.effects if one.path == item.path]
+        wish = wish_words(wished[0].spec) if wished else ""
+        told.append(
+            f"path {item.path} wanted a {item.role or 'next item'}"
+            + (f" ({wish})" if wish else "")
+            + (f", expected to change the chance of an order by {points(effects[0].change)} points" if effects else "")
+        )
+    whole = sum(part for part in item.parts.values() if part > 0)
+    if whole > 0:
+        name, part = max(item.parts.items(), key=lambda one: one[1])
+        told.append(f"{PART_WORDS.get(name, bounded(name, 40))} ({part / whole:.0%} of its score)")
+    if shown := showing_words(item):
+        told.append(shown)
+    return "; ".join(told)
+
+
+def showing_words(item: SlateItem) -> str:
+    """What showing the item to this user brings, where the log tells."""
+    if not item.showing:
+        return ""
+    return f"showing it changes the chance of an order by {points(item.showing)} points, by logged exposures"
+
+
+def credit_words(credit: Sequence[Attribution], titles: Mapping[str, str]) -> tuple[str, ...]:
+    """What an order is owed to, the greatest part first; what no step has to do with stands last."""
+    lines = []
+    for part in sorted(credit, key=lambda one: (one.step is None, -one.credit)):
+        if part.step is None or part.path is None or part.item is None:
+            chance = f"probability of an order without them {part.effect:.3f}"
+            lines.append(f"{part.credit:+.0%} owed to no step: {chance}")
+        else:
+            title = bounded(titles.get(part.item, part.item), 44)
+            lines.append(f"{part.credit:+.1%} path {part.path}, step {part.step}: {title} ({points(part.effect)})")
+    return tuple(lines)

@@ -34,6 +34,17 @@ def bounded(text: str, limit: int) -> str:
     return f"{head[:limit].rstrip()}… ({len(text):,} characters)"
 
 
+def tidy(text: str, limit: int) -> str:
+    """As :func:`bounded`, but lines and indents stay: for prompts, answers and JSON.
+
+    >>> tidy("a\\n  b\\x00", 9)
+    'a\\n  b\ufffd'
+    """
+    lines = text[:limit].replace("\r\n", "\n").expandtabs(4).split("\n")
+    head = "\n".join(_UNSAFE.sub("\ufffd", line) for line in lines)
+    return head if len(text) <= limit else f"{head}\n… ({len(text):,} characters)"
+
+
 def points(change: float) -> str:
     """A change of probability in signed percentage points.
 

@@ -6,8 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from rolegen_graphs.words import Role
+
 if TYPE_CHECKING:
     from .customer import CustomerSection
+
+ROLE_MEANING: dict[Role, str] = {
+    "trigger": "starts a need where none was active",
+    "bridge": "moves intent from one category to another",
+    "anchor": "sets the reference price or quality, itself not bought",
+    "comparison": "one of the set that was compared",
+    "complement": "bought in addition to something else",
+    "gateway": "low-risk first order that opens repeat buying",
+    "replenishment": "habitual rebuy",
+    "target": "satisfies the intent",
+    "incidental": "no instrumental effect",
+    "unresolved": "the evidence does not decide",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
