@@ -250,6 +250,13 @@ class Seen:
         )
 
     @cached_property
+    def bought(self) -> tuple[tuple[str, bool], ...]:
+        """Titles of what was ordered, and whether the slate showed it; those first."""
+        shown = {item.item for item in self.decision.slate.items}
+        items = self.outcome.items if self.outcome else ()
+        return tuple((self.titles[item], item in shown) for item in sorted(items, key=lambda one: one not in shown))
+
+    @cached_property
     def gone(self) -> set[str]:
         """Items that would have been shown without reasoning, and were not."""
         shown = {item.item for item in self.decision.slate.items}

@@ -20,7 +20,7 @@ from rolegen_graphs.words import ROLES
 
 from ..memory import Memory
 from ..report.reasons import choice_words, parts_words, place_words, showing_words, wish_words
-from ..report.text import bounded, points, tidy
+from ..report.text import bounded, clean, points, tidy
 from ..report.words import ROLE_MEANING, reasoner_words
 from .links import Links
 from .masking import Mask
@@ -80,7 +80,12 @@ def environment(masked: bool) -> jinja2.Environment:
     def shown(value: Any) -> Any:
         if isinstance(value, Whole):
             return tidy(Mask.text(value), WHOLE)
-        return bounded(Mask.text(value), LONGEST) if type(value) is str else "" if value is None else value
+        if type(value) is not str:
+            return "" if value is None else value
+        fit = bounded(
+            Mask.text(value), LONGEST
+        )  # which strips the blanks that a template's own pieces of text may need
+        return f"{' ' if value[:1] == ' ' else ''}{fit}{' ' if fit and value[-1:] == ' ' else ''}"
 
     made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "templates"),
@@ -104,12 +109,22 @@ def environment(masked: bool) -> jinja2.Environment:
         wish=wish_words,
         reasoner=reasoner_words,
         outcome=lambda word: OUTCOME_WORDS.get(word, word),
-        short=lambda text, limit=60: bounded(text, limit),
+        short=short,
         whole=Whole,
         spaced=lambda text: text.replace("_", " "),
     )
     made.globals.update(roles=list(enumerate(ROLES)), meaning=ROLE_MEANING, outcomes=OUTCOME_WORDS, money=money)
     return made
+
+
+def short(text: str, limit: int = 60) -> str:
+    """The beginning of a text, on one line.
+
+    >>> short("WHITE HANGING HEART", 12)
+    'WHITE HANGIN…'
+    """
+    head = clean(Mask.text(text[: limit * 4 + 64]))
+    return head if len(head) <= limit else f"{head[:limit].rstrip()}…"
 
 
 def money(usd: float, unpriced: int = 0) -> str:
