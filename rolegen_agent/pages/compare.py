@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
@@ -18,7 +20,7 @@ def add(app: FastAPI, site: Site) -> None:
     def compare(request: Request, a: str = "", b: str = "") -> Response:
         memory, names = site.memory, [a.strip(), b.strip()]
         runs = memory.run_sizes()
-        told: dict[str, object] = {
+        told: dict[str, Any] = {
             "title": "Compare",
             "a": names[0],
             "b": names[1],

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, get_args
+from typing import get_args
 
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -14,7 +14,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from rolegen_errors import InputError
 from rolegen_graphs.words import ROLES
 
-from ..memory.browsing import SORTS, Figures, Filters
+from ..memory.browsing import SORTS, DigestPage, Figures, Filters, Sort
 from ..memory.browsing.records import OutcomeWord
 from ..project import parse_date
 from .site import Site
@@ -36,7 +36,7 @@ def add(app: FastAPI, site: Site) -> None:
         if text and memory.digest(text) is not None:
             return RedirectResponse(site.links(request).decision(text), 303)
         wanted, problems = read_filters(given)
-        sort = next((one for one in SORTS if one == given.get("sort")), "recorded")
+        sort: Sort = next((one for one in SORTS if one == given.get("sort")), "recorded")
         page = memory.browse(wanted, sort=sort, after=given.get("after"), limit=LINES)
         figures = memory.figures(wanted)
         return _page(site, request, given, wanted, problems, sort, page, figures)
@@ -48,8 +48,8 @@ def _page(
     given: dict[str, str],
     wanted: Filters,
     problems: list[str],
-    sort: Any,
-    page: Any,
+    sort: Sort,
+    page: DigestPage,
     figures: Sequence[Figures],
 ) -> HTMLResponse:
     memory = site.memory
@@ -161,7 +161,7 @@ def charts(figures: Sequence[Figures]) -> list[Chart]:
     for one in figures:
         start = days[0] + timedelta(days=(one.day - days[0]).days // width * width)
         spans.setdefault(start, Totals()).add(one)
-    kinds = (
+    kinds: tuple[tuple[str, Callable[[Totals], float], str], ...] = (
         ("Decisions", lambda sums: float(sums.decisions), "{:,.0f}"),
         ("Awakened, of those known", lambda sums: sums.awakened / sums.known if sums.known else 0.0, "{:.1%}"),
         ("Cost of LLM calls", lambda sums: sums.cost_usd, "${:,.4f}"),

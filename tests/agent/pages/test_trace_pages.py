@@ -26,6 +26,9 @@ from tests.support.scripted_llm import ScriptedLlm
 from tests.support.serving import Strict, keep_picture, served
 from tests.support.shop import AT, Line
 
+PATIENCE = 60_000
+"""milliseconds; a busy machine may take its time"""
+expect.set_options(timeout=PATIENCE)
 LLM = {"model": "scripted", "retries": 1, "api_key": "k", "input_usd_per_million": 2.0, "output_usd_per_million": 8.0}
 LESSON = Lesson(
     lesson="early-birds",
@@ -84,7 +87,7 @@ def browser() -> Iterator[Browser]:
 def page(browser: Browser, demo: Demo) -> Iterator[Page]:
     """A page of its own that must not complain."""
     context = browser.new_context(viewport={"width": 1240, "height": 900})
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(PATIENCE)
     made = context.new_page()
     strict = Strict(made, demo.base)
     yield made
@@ -118,6 +121,7 @@ def test_every_page_is_sound_accessible_and_fits(browser: Browser, demo: Demo, w
     found = {}
     for name, address in addresses(demo).items():
         page = context.new_page()
+        page.set_default_timeout(PATIENCE)
         strict = Strict(page, demo.base)
         page.goto(demo.base + address)
         keep_picture(page, f"{name} {scheme} {width}")
@@ -331,12 +335,12 @@ def test_a_page_keeps_up_with_a_batch(browser: Browser, tmp_path: Path) -> None:
         memory.begin("demo", "1", datetime(2012, 1, 1, tzinfo=UTC))
         decision = make_decision("1")
         memory.record(decision)
-        expect(page.locator("#list a.open")).to_have_count(1, timeout=20_000)
+        expect(page.locator("#list a.open")).to_have_count(1)
         expect(page.locator("#figures")).to_contain_text("1 under way")
         page.locator("#list a.open").click()
         expect(page.get_by_text("Nothing is known yet.")).to_be_visible()
         memory.record_outcome(Outcome(decision=decision.decision, user="1", ordered_at=decision.at + timedelta(days=2)))
-        expect(page.locator("#outcome")).to_contain_text("came back and ordered", timeout=20_000)
+        expect(page.locator("#outcome")).to_contain_text("came back and ordered")
         assert strict.faults == []
         page.close()
 
