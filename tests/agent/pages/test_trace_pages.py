@@ -149,10 +149,13 @@ def test_question_why_this_item(page: Page, demo: Demo) -> None:
     page.goto(f"{demo.base}/decisions/{line.decision}")
     page.get_by_role("link", name="Why these items").click()
     section = page.get_by_role("region", name="Why these items")
-    new = section.locator("li", has_text="new by reasoning").first
-    expect(new).to_contain_text(re.compile(r"path \d+ wanted a \w+"))
-    expect(new).to_contain_text("expected to change the chance of an order by")
-    new.get_by_role("link", name=re.compile(r"path \d+")).click()
+    expect(section.locator("li", has_text="new by reasoning").first).to_contain_text(
+        re.compile("path|roles that were read")
+    )
+    wished = section.locator("ol.places > li", has=page.locator("a")).first
+    expect(wished).to_contain_text(re.compile(r"path \d+ wanted a \w+"))
+    expect(wished).to_contain_text("expected to change the chance of an order by")
+    wished.get_by_role("link", name=re.compile(r"path \d+")).click()
     expect(page.locator("li.branch:target")).to_contain_text("points")
     for place in section.locator("ol.places > li").all():
         expect(place).to_contain_text("of its score")
@@ -222,17 +225,17 @@ def test_every_filter_shows_what_it_says(page: Page, demo: Demo) -> None:
     lines, llm = demo.lines, demo.by_llm()
     word = llm.top.split()[0]
     wanted = {
-        "Run": (llm.run, [one for one in lines if one.run == llm.run]),
-        "Cohort": (llm.cohort, [one for one in lines if one.cohort == llm.cohort]),
-        "Role": ("target", [one for one in lines if "target" in one.roles]),
-        "Reasoner": (llm.reasoner, [one for one in lines if one.reasoner == llm.reasoner]),
-        "Prompt version": (llm.prompts[0], [one for one in lines if llm.prompts[0] in one.prompts]),
-        "What happened": ("ordered", [one for one in lines if one.outcome == "ordered"]),
+        "run": (llm.run, [one for one in lines if one.run == llm.run]),
+        "cohort": (llm.cohort, [one for one in lines if one.cohort == llm.cohort]),
+        "role": ("target", [one for one in lines if "target" in one.roles]),
+        "reasoner": (llm.reasoner, [one for one in lines if one.reasoner == llm.reasoner]),
+        "prompt": (llm.prompts[0], [one for one in lines if llm.prompts[0] in one.prompts]),
+        "outcome": ("ordered", [one for one in lines if one.outcome == "ordered"]),
     }
     for label, (value, expected) in wanted.items():
         page.goto(demo.base)
         page.get_by_text("Filter", exact=True).click()
-        page.get_by_label(label, exact=True).select_option(value)
+        page.locator(f"select[name={label}]").select_option(value)
         page.get_by_role("button", name="Show").click()
         assert shown(page) == [one.decision for one in expected], label
     for query, expected in {
