@@ -1,4 +1,4 @@
-"""Lists of decisions and sums over them, each as quick over a million decisions as over a hundred.
+"""Lists of decisions and sums over them, whose cost does not grow with the number of decisions.
 
 A list is read in the order of an index, from where the page before it ended (keyset paging). Filters that no index serves are
 tried on the :data:`LOOKED_AT` next decisions of that order at most; a page that found too few by then says so, and goes on
