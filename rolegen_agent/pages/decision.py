@@ -190,6 +190,11 @@ class Seen:
         )
 
     @cached_property
+    def labelled(self) -> set[int]:
+        """Events that have a line on the page, and so an anchor."""
+        return {one.label.event for one in self.moments}
+
+    @cached_property
     def telling(self) -> tuple[Moment, ...]:
         """The moments that mean something: those with a role that does something, at most six, the latest."""
         found = [one for one in self.moments if one.label.role not in ("incidental", "unresolved")]
