@@ -156,6 +156,15 @@ def durability(order: Order) -> Result:
     return run_durability(quick=order.quick, progress=order.progress)
 
 
+def pages(order: Order) -> Result:
+    """Milliseconds of every trace page over a million decisions in PostgreSQL and 100,000 in SQLite."""
+    from .browsing.benchmark import bench_pages
+
+    order.only("pages", "work")
+    work = order.work or Path(".rolegen-bench") / "pages"
+    return bench_pages(work=work, quick=order.quick, progress=order.progress)
+
+
 def loop(order: Order) -> Result:
     """The closed loop, in orders: rounds of decide, outcome and improve in planted shops beside static policies, and a real log month by month."""
     from .loop.benchmark import run_loop
@@ -185,6 +194,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "beauty": beauty,
     "load": load,
     "durability": durability,
+    "pages": pages,
 }
 
 

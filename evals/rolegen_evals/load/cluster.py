@@ -45,8 +45,9 @@ class Cluster:
         )
         return self.url(database)
 
-    def start(self) -> None:
+    def start(self, *settings: str) -> None:
         options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.data}"
+        options += "".join(f" -c {setting}" for setting in settings)
         self._run("pg_ctl", "-D", str(self.data), "-l", str(self.data / "log"), "-o", options, "-w", "start")
 
     def stop(self, mode: str = "fast") -> None:
@@ -79,22 +80,46 @@ def own_cluster() -> Iterator[Cluster]:
     Raises:
         ProjectError: PostgreSQL's server is not installed, or does not start.
     """
+    with TemporaryDirectory(prefix="rolegen-pg-") as folder:
+        cluster = _made(Path(folder))
+        cluster.start()
+        try:
+            yield cluster
+        finally:
+            cluster.stop("immediate")
+
+
+@contextmanager
+def kept_cluster(folder: Path, *settings: str) -> Iterator[Cluster]:
+    """The server whose data lie in ``folder``, made on first use, and stopped in order at the end.
+
+    Raises:
+        ProjectError: PostgreSQL's server is not installed, or does not start.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    cluster = _made(folder)
+    if (cluster.data / "postmaster.pid").exists():  # of a benchmark that was killed
+        cluster.stop()
+    cluster.start(*settings)
+    try:
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def _made(folder: Path) -> Cluster:
     programs = postgres_programs()
     if programs is None:
         raise ProjectError(
             "PostgreSQL's server is not installed here",
             fix="install it (Debian: apt install postgresql), or set ROLEGEN_BENCH_POSTGRES=postgresql://…",
         )
-    with TemporaryDirectory(prefix="rolegen-pg-") as folder:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        if os.geteuid() == 0:
-            shutil.chown(folder, _OWNER, _OWNER)
-        cluster = Cluster(programs, Path(folder) / "data", port)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    if os.geteuid() == 0:
+        shutil.chown(folder, _OWNER, _OWNER)
+    cluster = Cluster(programs, folder.resolve() / "data", port)
+    if not (cluster.data / "PG_VERSION").exists():
         cluster._run("initdb", "-D", str(cluster.data), "-A", "trust", "-U", _OWNER, "-N", "--no-instructions")
-        cluster.start()
-        try:
-            yield cluster
-        finally:
-            cluster.stop("immediate")
+    return cluster
