@@ -182,12 +182,21 @@ def loop(order: Order) -> Result:
     return result
 
 
+def evals(order: Order) -> Result:
+    """Whether comparisons of prompts are to be believed: power, false alarms and gate where the true difference is planted; seconds of a run."""
+    from .prompt_trials.benchmark import run_evals
+
+    order.only("evals", "work")
+    return run_evals(work=order.work or Path(".rolegen-bench") / "evals", progress=order.progress, quick=order.quick)
+
+
 BENCHMARKS: Mapping[str, Benchmark] = {
     "speed": speed,
     "grounding": grounding,
     "reasoning": reasoning,
     "value": value,
     "lessons": lessons,
+    "evals": evals,
     "loop": loop,
     "demo": demo,
     "reactivation": reactivation,

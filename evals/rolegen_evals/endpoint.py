@@ -183,6 +183,8 @@ class Asked:
     """What a prompt says that a mind needs."""
 
     task: str
+    prompt: str
+    """all of it"""
     events: tuple[Shown, ...]
     categories: tuple[str, ...]
     paths: int
@@ -197,6 +199,7 @@ class Asked:
         offered = fenced(prompt, "categories").splitlines()
         return cls(
             task=body["response_format"]["json_schema"]["name"],
+            prompt=prompt,
             events=tuple(_shown(fenced(prompt, "trajectory"))),
             categories=tuple(line for line in offered if line and not line.startswith("(")),
             paths=int(number[1]) if number else 1,

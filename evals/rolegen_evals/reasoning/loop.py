@@ -77,18 +77,25 @@ class Trial:
     bought: Mapping[str, Sequence[str]]
 
 
-def prepare(folder: Path, *, users: int, asked: int, progress: Progress) -> Trial:
-    """Plant a shop, ingest it as a user would, and train."""
+def prepare(
+    folder: Path, *, users: int, asked: int, progress: Progress, training: Mapping[str, object] = TRAINING
+) -> Trial:
+    """Plant a shop, ingest it as a user would, and train; a folder in which that was done is read back."""
     shop = WORLDS["staged"].open(7, KNOBS)
     planted = plant(shop, users, seed=7)
-    folder.mkdir(parents=True, exist_ok=True)
-    planted.events.drop("event").write_parquet(folder / "events.parquet")
-    planted.items.write_parquet(folder / "items.parquet")
-    (folder / "rolegen.toml").write_text(PROJECT.format(dormant=DORMANT_DAYS, horizon=HORIZON_DAYS), "utf-8")
+    ready = folder / "ready"
+    if not ready.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        planted.events.drop("event").write_parquet(folder / "events.parquet")
+        planted.items.write_parquet(folder / "items.parquet")
+        text = PROJECT.format(dormant=DORMANT_DAYS, horizon=HORIZON_DAYS)
+        (folder / "rolegen.toml").write_text(text, "utf-8")
     at = START + timedelta(days=DECISION_DAYS)
-    with RoleGen.open(folder, overrides={"backbone": TRAINING}) as product:
-        product.ingest(progress=progress)
-        product.train(at, progress=progress)
+    with RoleGen.open(folder, overrides={"backbone": training}) as product:
+        if not ready.exists():
+            product.ingest(progress=progress)
+            product.train(at, progress=progress)
+            ready.touch()
         dormant = product.dormant(at)["user"].to_list()
         store = pl.read_parquet(product.project.events)
     baskets = first_order_baskets(store, at, HORIZON_DAYS, dormant)

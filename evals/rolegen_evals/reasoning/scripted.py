@@ -51,7 +51,7 @@ class Mind:
 
     def label(self, event: int, asked: Asked) -> Answer:
         role = asked.luck.choice(("trigger", "bridge", "anchor", "comparison", "complement", "target", "incidental"))
-        return _label(event, role, round(asked.luck.uniform(0.2, 0.9), 2))
+        return label_of(event, role, round(asked.luck.uniform(0.2, 0.9), 2))
 
     def intent(self, asked: Asked) -> Answer:
         return {"stage": "browsing", "category": asked.luck.choice(asked.categories), "need": "something"}
@@ -101,7 +101,8 @@ class PerfectMind(Mind):
             "event", "user", days, "behaviour", "item"
         ).iter_rows():
             self._events.setdefault((day, behaviour, titles[item]), {}).setdefault(user, []).append(event)
-        self._role = dict(planted.roles.iter_rows())
+        self.role: dict[int, str] = dict(planted.roles.iter_rows())
+        """planted role by event id"""
         last = planted.needs.sort("time").group_by("user", maintain_order=True).last()
         self._hidden = {row["user"]: row for row in last.iter_rows(named=True)}
         strength = self.goods.strength * (self.goods.is_a("target") | self.goods.is_a("replenishment"))
@@ -113,8 +114,8 @@ class PerfectMind(Mind):
     def reason(self, asked: Asked) -> Answer:
         roles = self._roles(asked)
         rare = sorted(roles, key=lambda number: (roles[number] in ("incidental", "comparison"), -number))[:_LABELS]
-        labels = [_label(number, roles[number], 0.95) for number in sorted(rare)]
-        labels = labels or [_label(asked.events[-1].number, "unresolved", 0.5)]
+        labels = [label_of(number, roles[number], 0.95) for number in sorted(rare)]
+        labels = labels or [label_of(asked.events[-1].number, "unresolved", 0.5)]
         return {"labels": labels, "intent": self.intent(asked)}
 
     def intent(self, asked: Asked) -> Answer:
@@ -138,13 +139,17 @@ class PerfectMind(Mind):
         return min(set.intersection(*(set(self._events[shown[1:]]) for shown in asked.events)))
 
     def _roles(self, asked: Asked) -> dict[int, str]:
-        """Planted roles by the numbers of the events shown; events that look alike are taken in order of time."""
-        user, taken, found = self._user(asked), Counter[tuple[str, ...]](), dict[int, str]()
+        """Planted roles by the numbers of the events shown."""
+        return {number: self.role[event] for number, event in self.planted_events(asked).items()}
+
+    def planted_events(self, asked: Asked) -> dict[int, int]:
+        """Events with a planted role, by the numbers under which they are shown; those that look alike are taken in order of time."""
+        user, taken, found = self._user(asked), Counter[tuple[str, ...]](), dict[int, int]()
         for shown in asked.events:
             event = self._events[shown[1:]][user][taken[shown[1:]]]
             taken[shown[1:]] += 1
-            if event in self._role:
-                found[shown.number] = self._role[event]
+            if event in self.role:
+                found[shown.number] = event
         return found
 
     def _known(self, asked: Asked) -> Mapping[str, Any]:
@@ -155,14 +160,15 @@ class AdversarialMind(Mind):
     """Swears that eye-catchers, which nobody ever buys, are what everybody wants."""
 
     def label(self, event: int, asked: Asked) -> Answer:
-        return _label(event, "target" if asked.luck.random() < 0.5 else "trigger", 1.0)
+        return label_of(event, "target" if asked.luck.random() < 0.5 else "trigger", 1.0)
 
     def items(self, asked: Asked) -> list[int]:
         bait = [int(item) for item in self.goods.is_a("incidental").nonzero()[0]]
         return asked.luck.sample(bait, min(len(bait), 2 * asked.paths))
 
 
-def _label(event: int, role: str, confidence: float) -> Answer:
+def label_of(event: int, role: str, confidence: float) -> Answer:
+    """A label in form, without a thought behind it."""
     nothing = {"stage": "none", "category": None, "need": ""}
     return {
         "event": event,
