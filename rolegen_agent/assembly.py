@@ -64,14 +64,14 @@ class Assembly:
     """how an LLM budget was shared out, if one was given"""
     prompts: PromptPack | None = None
     """None when no LLM is involved"""
-    reasoner_on: Callable[[Asker], Reasoner] | None = None
-    """the LLM reasoner of this run on another asker than ``client``"""
+    reasoner_on: Callable[..., Reasoner] | None = None
+    """the LLM reasoner of this run on another asker than ``client``, and with other ``prompts`` if given"""
 
-    def asking(self, asker: Asker) -> Parts:
-        """The same parts with the LLM reasoner on ``asker``, for instance one that sends nothing."""
+    def asking(self, asker: Asker, *, prompts: PromptPack | None = None) -> Parts:
+        """The same parts with the LLM reasoner on ``asker``, for instance one that sends nothing; ``prompts`` None: those of the run."""
         if self.reasoner_on is None:
             raise ProjectError("no LLM is involved", fix="use `--reasoner llm` or [reasoner] kind")
-        return replace(self.parts, reasoner=self.reasoner_on(asker))
+        return replace(self.parts, reasoner=self.reasoner_on(asker, prompts=prompts or self.prompts))
 
 
 def assemble(
@@ -114,7 +114,7 @@ def assemble(
             raise _no_model(project)
         reasoner_on = _reasoner_on(project, found, prompts, name)
         run = _run_name(project, found, f"llm:{name}", prompts, fusion, allotment)
-        client = _client(project, memory, run, chat, name)
+        client = llm_client(project, memory, run, chat, name)
         llm = reasoner_on(client)
         for prompt in map(prompts.get, prompts.names()):
             memory.record_prompt(prompt.name, str(prompt.version), prompt.sha256, prompt.text)
@@ -211,7 +211,7 @@ def proposer(
     prompts = _prompts(project)
     prompt = prompts.get("learn")
     memory.record_prompt(prompt.name, str(prompt.version), prompt.sha256, prompt.text)
-    client = _client(project, memory, f"lessons/llm:{name}", chat, name)
+    client = llm_client(project, memory, f"lessons/llm:{name}", chat, name)
     return LlmReasoner(client, model=name, prompts=prompts)
 
 
@@ -261,7 +261,8 @@ def _prompts(project: Project) -> PromptPack:
     return PromptPack.load(project.root / folder) if folder else PromptPack.default()
 
 
-def _client(project: Project, memory: Memory, run: str, chat: BaseChatModel | None, name: str) -> LlmClient:
+def llm_client(project: Project, memory: Memory, run: str, chat: BaseChatModel | None, name: str) -> LlmClient:
+    """The client of a run: ``[llm]`` and ``[budget]`` of the project, answers and sums in ``memory``; ``chat`` None: from ``[llm]``."""
     from .llm import Limits, LlmClient, chat_model
     from .memory.spending import RunLedger
 

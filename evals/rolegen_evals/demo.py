@@ -75,6 +75,11 @@ class DemoRun:
     def result(self, name: str = "demo") -> Result:
         """The figures in the one language of benchmarks."""
         values = {key: found.value for key, found in self.figures.items()}
+        for key, found in self.figures.items():
+            task, metric, system = key.split(".", 2)
+            if found.low is not None and found.high is not None:
+                values |= {f"{task}_interval.{metric}_low.{system}": found.low}
+                values |= {f"{task}_interval.{metric}_high.{system}": found.high}
         values["returned.customers.all"] = float(sum(o.ordered_at is not None for o in self.outcomes.values()))
         return Result(name=name, commit=commit(), machine=machine(), seconds=round(self.seconds, 1), figures=values)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .lint import Finding, lint, read_all
 from .pack import PromptPack
+from .parts import parts_of, with_parts
 from .prompt import Message, Prompt
 from .quoting import Quoted, fence, inline
 from .tokens import estimate_tokens
@@ -21,5 +22,7 @@ __all__ = [
     "inline",
     "lint",
     "next_version",
+    "parts_of",
     "read_all",
+    "with_parts",
 ]

@@ -47,13 +47,14 @@ def read_all(folder: Path) -> tuple[list[Prompt], list[Finding]]:
 def lint(folder: Path, default: PromptPack) -> list[Finding]:
     """All findings about the files in ``folder``, which overrides ``default``; none means that it loads and is used."""
     prompts, findings = read_all(folder)
-    newest = {prompt.name: prompt for prompt in prompts}  # the last one of a name is its highest version
+    # The last one of a name is its highest version.
+    newest = {prompt.name: prompt for prompt in prompts if not prompt.draft}
     for prompt in prompts:
         if prompt.name not in default.names():
             fix = f"known names: {', '.join(default.names())}"
             findings.append(Finding("error", prompt.path, f"no part of the loop uses a prompt '{prompt.name}'", fix))
             continue
-        if prompt is newest[prompt.name]:
+        if prompt is newest.get(prompt.name) or prompt.draft:
             findings += _current(prompt, default.get(prompt.name))
         findings += _unchanged(prompt, [one for one in prompts if one.name == prompt.name], default)
     return sorted(findings, key=lambda one: (str(one.path), one.severity))

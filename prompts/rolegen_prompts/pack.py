@@ -13,7 +13,7 @@ _DEFAULT = Path(__file__).parent / "packs" / "default"
 
 
 class PromptPack:
-    """Prompts by name and version. The highest version of a name is the current one; old ones stay readable.
+    """Prompts by name and version. The highest version of a name that is no draft is the current one; the others stay readable.
 
     A user's folder has the same shape as the default one (``<name>/<version>.md``). It may hold any of the prompts:
     a name that it holds is served from it, everything else from the default pack.
@@ -50,7 +50,8 @@ class PromptPack:
                     where=str(folder / name),
                     fix=f"known names: {', '.join(default.names())}",
                 )
-            if (error := variables_error(versions[max(versions)], default.get(name))) is not None:
+            used = newest(versions)
+            if used is not None and (error := variables_error(used, default.get(name))) is not None:
                 raise error
         return PromptPack(own, fallback=default)
 
@@ -71,8 +72,8 @@ class PromptPack:
             PromptError: there is no such name or version.
         """
         own = self._prompts.get(name, {})
-        if version is None and own:
-            return own[max(own)]
+        if version is None and (current := newest(own)) is not None:
+            return current
         for number, prompt in own.items():
             if str(number) == str(version):
                 return prompt
@@ -89,6 +90,11 @@ class PromptPack:
             if prompt.sha256 == sha256:
                 return prompt
         return self._fallback.find(name, sha256) if self._fallback else None
+
+
+def newest(versions: Mapping[int, Prompt]) -> Prompt | None:
+    """The highest version that is no draft; None where all are."""
+    return max((one for one in versions.values() if not one.draft), key=lambda one: one.version, default=None)
 
 
 def variables_error(current: Prompt, expected: Prompt) -> PromptError | None:

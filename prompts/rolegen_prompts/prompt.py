@@ -28,6 +28,7 @@ from .quoting import Quoted, answer, fence, inline
 Speaker = Literal["system", "user", "assistant"]
 _SECTIONS: dict[str, Speaker] = {f"# {speaker.capitalize()}": speaker for speaker in get_args(Speaker)}
 _KEYS = {"name", "version", "variables", "output", "note"}
+_MAY = {"draft", "lineage"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,10 @@ class Prompt:
     used: frozenset[str]
     """variables that the template really prints or asks about"""
     _sections: tuple[tuple[Speaker, Template], ...] = field(repr=False, compare=False)
+    draft: bool = False
+    """not in use: it is never the current version of its name"""
+    lineage: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """where it comes from, if a program wrote it"""
 
     @staticmethod
     def read(path: Path) -> Prompt:
@@ -73,10 +78,11 @@ class Prompt:
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise PromptError(f"the prompt file cannot be read: {error}", where=str(path)) from error
         head: dict[str, object] = post.metadata
-        if set(head) != _KEYS:
-            odd = ", ".join(sorted(set(head) ^ _KEYS, key=str))
+        if set(head) - _MAY != _KEYS:
+            odd = ", ".join(sorted((set(head) - _MAY) ^ _KEYS, key=str))
             raise PromptError(
-                f"the front matter must have exactly the keys {', '.join(sorted(_KEYS))}; missing or unknown: {odd}",
+                f"the front matter must have the keys {', '.join(sorted(_KEYS))}, and may have {', '.join(sorted(_MAY))};"
+                f" missing or unknown: {odd}",
                 where=str(path),
                 fix="start from a copy of the default prompt of that name",
             )
@@ -92,6 +98,9 @@ class Prompt:
         output = head["output"]
         if output is not None and not isinstance(output, str | dict):
             raise PromptError("'output' is neither a schema's name nor a JSON schema", where=str(path))
+        draft, lineage = head.get("draft", False), head.get("lineage", {})
+        if not isinstance(draft, bool) or not isinstance(lineage, dict):
+            raise PromptError("'draft' is not true or false, or 'lineage' is not a list of keys", where=str(path))
         variables = head["variables"]
         if not isinstance(variables, list) or not all(isinstance(v, str) and v.isidentifier() for v in variables):
             raise PromptError("'variables' is not a list of names", where=str(path))
@@ -107,6 +116,8 @@ class Prompt:
             text=text,
             body=str(post.content).strip(),
             used=used,
+            draft=draft,
+            lineage=lineage,
             _sections=sections,
         )
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from difflib import unified_diff
 from pathlib import Path
+from typing import Any
 
 import frontmatter
 import yaml
@@ -13,8 +15,20 @@ from rolegen_errors import PromptError
 from .prompt import Prompt
 
 
-def next_version(start: Prompt, folder: Path, *, note: str, taken: tuple[int, ...]) -> Path:
+def next_version(
+    start: Prompt,
+    folder: Path,
+    *,
+    note: str,
+    taken: tuple[int, ...],
+    body: str | None = None,
+    draft_of: Mapping[str, Any] | None = None,
+) -> Path:
     """Write a copy of ``start`` to ``folder`` as the version after all that are ``taken``; returns the new file.
+
+    Args:
+        body: another text below the front matter.
+        draft_of: the lineage of a version that a program wrote; it is a draft, and not in use before a person says so.
 
     Nothing is ever overwritten: versions stay, so that a trace can show the prompt that it used.
 
@@ -25,7 +39,12 @@ def next_version(start: Prompt, folder: Path, *, note: str, taken: tuple[int, ..
         raise PromptError("a new version needs a change note", fix="say with --note what changes, and why")
     version = max((start.version, *taken)) + 1
     post = frontmatter.loads(start.text)
-    post.metadata = {**post.metadata, "version": version, "note": note.strip()}
+    kept = {key: value for key, value in post.metadata.items() if key not in ("draft", "lineage")}
+    post.metadata = {**kept, "version": version, "note": note.strip()}
+    if draft_of is not None:
+        post.metadata |= {"draft": True, "lineage": dict(draft_of)}
+    if body is not None:
+        post.content = body
     path = folder / start.name / f"{version}.md"
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -23,6 +23,7 @@ from . import (
     lessons,
     measure,
     nearline,
+    optimise,
     preferences,
     prompts,
 )
@@ -85,6 +86,7 @@ versions.command("show")(prompts.show)
 versions.command("diff")(prompts.diff)
 versions.command("new")(prompts.new)
 versions.command("lint")(prompts.lint_prompts)
+versions.command("optimize")(optimise.optimise)
 app.add_typer(versions, name="prompts")
 evals = typer.Typer(
     no_args_is_help=True, help="Is a changed prompt, model or setting better? Cases, runs, comparisons, a gate."

@@ -12,7 +12,9 @@ from rich.text import Text
 
 from ..report.words import reasoner_words
 from .options import JsonOption
-from .show import as_json, bars, out, stop_on_interrupt
+from .show import as_json, bars, err, out, stop_on_interrupt
+
+RESULTS = Path("evals/results")
 
 
 def demo(
@@ -78,7 +80,12 @@ def demo(
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="Name of the benchmark; a wrong one lists them.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Name of the benchmark; a wrong one lists them. 'all' runs every one into --results, 'tables' writes the pages' tables from there."
+        ),
+    ],
     data: Annotated[Path | None, typer.Option("--data", help="Folder of data sets that are not shipped.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A smaller version of about a minute.")] = False,
     json: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
@@ -90,6 +97,8 @@ def bench(
         bool, typer.Option("--validation", help="Run on the validation period, where settings are chosen.")
     ] = False,
     without: Annotated[list[str] | None, typer.Option("--without", help="A system to leave out; repeatable.")] = None,
+    results: Annotated[Path, typer.Option("--results", help="With all and tables: folder of results.")] = RESULTS,
+    only: Annotated[list[str] | None, typer.Option("--only", help="With all: a benchmark; repeatable.")] = None,
     seeds: Annotated[
         int | None, typer.Option("--seeds", min=1, help="Trainings of each trained system, where there are any.")
     ] = None,
@@ -100,6 +109,12 @@ def bench(
     """
     from rolegen_evals.bench import Order, run
 
+    if name == "tables":
+        _tables(results)
+        return
+    if name == "all":
+        _all(results, data, quick, only or [])
+        return
     with bars() as progress:
         order = Order(
             progress=progress,
@@ -118,3 +133,29 @@ def bench(
             if file is json:
                 result.write(file)
             out.print(f"wrote {file}", markup=False, soft_wrap=True)
+
+
+def _all(results: Path, data: Path | None, quick: bool, only: list[str]) -> None:
+    from rolegen_evals.all_benchmarks import run_all
+    from rolegen_evals.bench import Order
+
+    if quick:  # for the shape only: it may not stand where the real figures stand
+        results = Path(".rolegen-bench") / "quick"
+    with bars() as progress:
+        found = run_all(Order(progress=progress, data=data, quick=quick), results, only=only, tell=out.print)
+    for said, names in (("written", found.written), ("measured at this commit before", found.kept)):
+        if names:
+            out.print(f"{said}: {', '.join(names)}; {results}", markup=False, soft_wrap=True)
+    for failed, why in found.failed.items():
+        err.print(f"not measured: {failed}: {why}", markup=False, soft_wrap=True)
+    if found.failed:
+        raise typer.Exit(1)
+    out.print("next: rolegen bench tables")
+
+
+def _tables(results: Path) -> None:
+    from rolegen_evals.tables import write_tables
+
+    pages = sorted(page for page in Path().glob("**/*.md") if not any(part.startswith(".") for part in page.parts))
+    changed = write_tables(pages, results)
+    out.print(f"written: {', '.join(map(str, changed))}" if changed else "all tables are as their results say")

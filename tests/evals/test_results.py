@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from rolegen_errors import InputError
-from rolegen_evals import Result, commit, machine, results
+from rolegen_evals import Result, all_benchmarks, bench, commit, machine, results
 
 
 def result(**figures: float) -> Result:
@@ -63,3 +63,33 @@ def test_the_commit_is_ours_and_never_that_of_a_surrounding_repository(
 
 def test_the_machine_is_told_without_its_name() -> None:
     assert re.fullmatch(r"\d+ cores?(, \d+ GiB)?, .+", machine())
+
+
+def test_all_benchmarks_go_into_one_folder_and_what_is_done_at_this_commit_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+
+    def measured(name: str, commit: str) -> bench.Benchmark:
+        def run(order: bench.Order) -> Result:
+            ran.append(name)
+            if name == "broken":
+                raise InputError("the disc is full")
+            return Result(name=name, commit=commit, machine="2 cores", seconds=1.0, figures={"a.b.c": 1.0})
+
+        return run
+
+    monkeypatch.setattr(all_benchmarks, "commit", lambda: "c0ffee0123ab")
+    made = {name: measured(name, "c0ffee0123ab") for name in ("one", "broken", "beauty", "two")}
+    for module in (bench, all_benchmarks):
+        monkeypatch.setattr(module, "BENCHMARKS", made)
+    order = bench.Order(progress=lambda *_: None)
+    first = all_benchmarks.run_all(order, tmp_path)
+    assert first.written == ["one", "two"] and set(first.failed) == {"broken", "beauty"}
+    assert "disc is full" in first.failed["broken"] and "--data" in first.failed["beauty"]
+    again = all_benchmarks.run_all(order, tmp_path, only=["one", "two"])
+    assert again.kept == ["one", "two"] and ran == ["one", "broken", "two"]
+    monkeypatch.setattr(all_benchmarks, "commit", lambda: "badcafe01234")
+    assert all_benchmarks.run_all(order, tmp_path, only=["two"]).written == ["two"], "another commit measures anew"
+    with pytest.raises(InputError, match="no benchmark three"):
+        all_benchmarks.run_all(order, tmp_path, only=["three"])

@@ -11,13 +11,13 @@ one that no case changed in costs the others nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, permutation_test
+from scipy.stats import norm
 
 from rolegen_errors import InputError
 
@@ -225,22 +225,7 @@ def _chances(differences: Floats) -> list[float]:
     if len(differences) < 2 or not len(moved):
         return [1.0] * differences.shape[1]
     unit = differences[:, moved] / spread[moved]
-
-    def largest(signed: Floats, axis: int) -> Floats:
-        """Of the measures, for swaps (..., cases): the sign says which run comes first."""
-        sizes: Floats = np.abs(np.sign(np.moveaxis(signed, axis, -1)) @ unit).max(axis=-1)
-        return sizes
-
-    chance = permutation_test(
-        (np.ones(len(unit)),),
-        largest,
-        permutation_type="samples",
-        vectorized=True,
-        alternative="greater",
-        n_resamples=RESAMPLES,
-        batch=max(1, CELLS_AT_ONCE // len(unit)),
-        rng=np.random.default_rng(0),
-    ).null_distribution
+    chance = np.concatenate([np.abs(swaps @ unit).max(axis=1) for swaps in _swaps(len(unit))])
     own = np.abs(unit.sum(axis=0))
     # Few cases are swapped in all ways, the present one among them; of many cases some ways are drawn, and the present one is added.
     extra = int(2 ** len(unit) > RESAMPLES)
@@ -252,6 +237,18 @@ def _chances(differences: Floats) -> list[float]:
         )
     )
     return [float(found.get(column, 1.0)) for column in range(differences.shape[1])]
+
+
+def _swaps(cases: int) -> Iterator[Floats]:
+    """Blocks of (ways, cases) with 1 and -1: all ways to swap few cases, of more cases some that are drawn."""
+    if 2**cases <= RESAMPLES:
+        yield 1.0 - 2.0 * (np.arange(2**cases)[:, None] >> np.arange(cases) & 1)
+        return
+    random, left = np.random.default_rng(0), RESAMPLES
+    while left > 0:
+        size = min(left, max(1, CELLS_AT_ONCE // cases))
+        yield 1.0 - 2.0 * random.integers(0, 2, (size, cases), dtype=np.int8)
+        left -= size
 
 
 def _needed(differences: Floats) -> int | None:

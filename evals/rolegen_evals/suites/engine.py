@@ -35,6 +35,7 @@ from .cases import Case
 from .decided import Decided, Journal, seen_digest
 from .graders import Graded, find_grader
 from .judging import Judge, Labelled, exhibit
+from .pinned import Pinned
 from .retelling import RETELLINGS
 from .suite import Suite
 
@@ -45,18 +46,6 @@ MOST_SAID = 500
 """characters of a failure that are kept"""
 OFFLINE = "mockllm/model"
 """inspect wants a model; where the evidence reasoner answers, this one is never asked"""
-
-
-@dataclass(frozen=True)
-class _Pinned:
-    """An observer that knows one case."""
-
-    seen: Observation
-
-    def observe(self, user: str, at: datetime) -> Observation:
-        if (user, at) != (self.seen.trajectory.user, self.seen.trajectory.at):
-            raise InputError("the case is of another decision", where=f"user {user}, at {at.isoformat()}")
-        return self.seen
 
 
 @dataclass(frozen=True)
@@ -249,7 +238,7 @@ def _taken(setup: Setup, assembly: Assembly, case: Case, model: Model, cost: Pri
         model, llm=llm, name=llm.model or "", cache=setup.cache, price=cost, replay=setup.replay, turn=setup.turn
     )
     parts = assembly.asking(asker) if setup.llm else assembly.parts
-    parts = replace(parts, observer=_Pinned(case.observation), memory=None)
+    parts = replace(parts, observer=Pinned(case.observation), memory=None)
     graph = create_decision_graph(parts, settings=assembly.settings).compile()
     decision = graph.invoke({"user": case.user, "at": case.at})["decision"]
     assert isinstance(decision, Decision)
