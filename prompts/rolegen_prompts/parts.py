@@ -44,9 +44,9 @@ def with_parts(prompt: Prompt, texts: Mapping[str, str]) -> str:
         raise PromptError(
             f"no part is called {', '.join(unknown)}", where=str(prompt.path), fix=f"the parts are: {known}"
         )
-    for name, text in texts.items():
+    for part, text in texts.items():
         if _ANY_HEADING.search(text):
-            raise PromptError("the text holds a heading of its own", where=f"part '{name}'", fix="write it without")
+            raise PromptError("the text holds a heading of its own", where=f"part '{part}'", fix="write it without")
     blocks = []
     for name, lines in _split(prompt.body):
         if name is not None and name in texts:

@@ -53,7 +53,7 @@ class _Adapter:
     _seen: dict[int, list[Graded]] = field(default_factory=dict)
 
     def evaluate(self, batch: list[Case], candidate: Parts, capture_traces: bool = False) -> Any:
-        from gepa import EvaluationBatch
+        from gepa.core.adapter import EvaluationBatch
 
         graded = self.deciding.decide(batch, self.proposer.pack_of(candidate))
         self.stages()
@@ -121,7 +121,7 @@ def search(
         MissingExtraError: gepa is not installed.
     """
     try:
-        from gepa import optimize
+        from gepa.api import optimize
     except ImportError as error:
         raise MissingExtraError("gepa", "optimize") from error
     found = Found(best=dict(start))
