@@ -123,7 +123,7 @@ def test_the_sentence_is_found_judged_on_others_and_left_as_a_draft(
     draft.path.write_text(text, "utf-8")
     assert PromptPack.load(mine).get("reason").version == 3, "a person promotes it"
 
-    limit = spent // 2
+    limit = spent  # of which a part is kept for the comparison, so that the search ends before its end
     wish = Wish(
         prompt="reason",
         parts=("How to work",),

@@ -25,11 +25,11 @@ def test_a_repeated_run_is_what_the_real_one_was_and_the_sentence_is_worth_what_
     cases = read_cases(planted.folder / CASES)
     mind = SkilledMind(planted.trial.planted, usual=0.6, told=0.6, seed=9)
     with ScriptedEndpoint(mind) as endpoint:
-        usual = planted.run(endpoint.url, "usual", told=False)
+        folder, usual = planted.run(endpoint.url, "usual", told=False)
         with planted.open(endpoint.url, told=False) as shop:
-            labels = Labels.read(usual, cases, shop.assembly(planted.trial.at), places(planted.trial.planted))
+            labels = Labels.read(folder, cases, shop.assembly(planted.trial.at), places(planted.trial.planted))
         mind.told, mind.run = labels.skill_for(0.6, 0.2), 1
-        told = planted.run(endpoint.url, "told", told=True)
+        _, told = planted.run(endpoint.url, "told", told=True)
     assert not usual.failures and all(one["validity"] == 1 for one in usual.values.values())
     for run, number, skill in ((usual, 0, mind.usual), (told, 1, mind.told)):
         luck = Luck.draw(len(mind.places), seed=9, run=number, lasting=0.0)

@@ -19,6 +19,7 @@ from ..results import commit
 from ..suites import page
 from ..suites.cases import Case
 from ..suites.comparison import Comparison, compare
+from ..suites.decided import DECIDED, Decided, Head, Journal, seen_digest
 from ..suites.graders import find_grader
 from ..suites.graders.grade import Graded
 from ..suites.runs import Run, digest
@@ -137,7 +138,7 @@ def optimise(
         progress("held out, before", 1, 1)
         kept = round(RESERVE * sum(one.input_tokens + one.output_tokens for graded in before for one in graded.asked))
         _limit((client, reflector), wish.tokens - kept)
-        if kept >= wish.tokens // 2:
+        if kept + kept / RESERVE >= wish.tokens:
             raise ProjectError(
                 f"the comparison on {len(parts.held_out)} held-out cases takes about {kept:,} of {wish.tokens:,} tokens, which"
                 " leaves too little to search with",
@@ -161,10 +162,13 @@ def optimise(
             chosen = proposer.pack_of(found.best)
             after = deciding.decide(parts.held_out, chosen)
             progress("held out, after", 1, 1)
-            runs = (_run(before, pack, suite, first, folder), _run(after, chosen, suite, first, folder))
             names = (f"{prompt.name} {prompt.version}", f"{prompt.name} draft")
+            runs = (
+                _run(names[0], before, pack, suite, first, folder),
+                _run(names[1], after, chosen, suite, first, folder),
+            )
             comparison = compare(suite, parts.held_out, names, runs[0].values, runs[1].values)
-            where = _write_comparison(wish.work, comparison, parts.held_out, runs)
+            where = _write_comparison(wish.work, comparison, parts.held_out, runs, (before, after))
         spent = client.budget.ledger.total().tokens
         told = _lineage(wish, prompt, found, parts, proposer, measure, comparison, spent, folder, (client, reflector))
         draft = _draft(wish, prompt, pack, found, told) if comparison is not None else None
@@ -198,28 +202,43 @@ def _limit(clients: tuple[LlmClient, ...], tokens: int) -> None:
         client.budget.limits = client.budget.limits.model_copy(update={"tokens_per_run": max(tokens, 0)})
 
 
-def _run(graded: Sequence[Graded], pack: PromptPack, suite: Suite, assembly: Assembly, folder: Path) -> Run:
+def _run(name: str, graded: Sequence[Graded], pack: PromptPack, suite: Suite, assembly: Assembly, folder: Path) -> Run:
     values: dict[str, dict[str, float]] = {}
     for one in graded:
-        measured = {name: find_grader(name).grade(one) for name in suite.graders}
-        values[one.case.case] = {name: value for name, value in measured.items() if value is not None}
+        measured = {grader: find_grader(grader).grade(one) for grader in suite.graders}
+        values[one.case.case] = {grader: value for grader, value in measured.items() if value is not None}
     return Run(
-        name="",
+        name=name,
         configuration=assembly.settings.run,
         suite=digest(*((folder / name).read_text("utf-8") for name in (CASES, SETTINGS))),
         commit=commit(),
-        prompts={name: f"{pack.get(name).version} {pack.get(name).sha256[:8]}" for name in pack.names()},
+        prompts={one: f"{pack.get(one).version} {pack.get(one).sha256[:8]}" for one in pack.names()},
         values=values,
         failures={},
-        decisions={one.case.case: one.decision.model_dump(mode="json", exclude={"observation"}) for one in graded},
         log="",
     )
 
 
-def _write_comparison(work: Path, found: Comparison, cases: Sequence[Case], runs: tuple[Run, Run]) -> Path:
+def _write_comparison(
+    work: Path,
+    found: Comparison,
+    cases: Sequence[Case],
+    runs: tuple[Run, Run],
+    graded: tuple[Sequence[Graded], Sequence[Graded]],
+) -> Path:
+    """The comparison in three forms, and the two runs that it is of, each in a folder."""
+    folders = work / "before", work / "after"
+    for folder, run, decisions in zip(folders, runs, graded, strict=True):
+        run.write(folder)
+        journal = Journal(folder / DECIDED, Head(configuration=run.name, code=run.commit))
+        for one in decisions:
+            told = one.decision.model_dump_json(exclude={"observation"})
+            journal.add(
+                Decided(case=one.case.case, seen=seen_digest(one.case), decision=told, asked=tuple(one.asked), again={})
+            )
     (work / "comparison.md").write_text(page.markdown(found), "utf-8")
     (work / "comparison.json").write_text(json.dumps(found.as_dict(), indent=1) + "\n", "utf-8")
-    page.write_comparison(work / "comparison.html", found, cases, runs)
+    page.write_comparison(work / "comparison.html", found, cases, runs, folders)
     return work
 
 

@@ -92,18 +92,20 @@ def run_evals(*, work: Path, progress: Progress, quick: bool) -> Result:
 def _verdicts(planted: PlantedSuite, *, again: int, repeats: int, progress: Progress) -> dict[str, float]:
     suite, cases = Suite.read(planted.folder), read_cases(planted.folder / CASES)
     mind = SkilledMind(planted.trial.planted, usual=USUAL, told=USUAL, seed=SEED)
-    runs = []
+    folders, runs = [], []
     with ScriptedEndpoint(mind) as endpoint:
         for run in range(again):
             progress("real runs", run, again + 1)
             mind.run = run
-            runs.append(planted.run(endpoint.url, f"usual-{run}", told=False))
+            folder, usual = planted.run(endpoint.url, f"usual-{run}", told=False)
+            folders.append(folder)
+            runs.append(usual)
         with planted.open(endpoint.url, told=False) as shop:
-            labels = Labels.read(runs[0], cases, shop.assembly(planted.trial.at), places(planted.trial.planted))
+            labels = Labels.read(folders[0], cases, shop.assembly(planted.trial.at), places(planted.trial.planted))
         mind.told = labels.skill_for(USUAL, GAIN)
         mind.run = again
         progress("real runs", again, again + 1)
-        told = planted.run(endpoint.url, "told", told=True)
+        _, told = planted.run(endpoint.url, "told", told=True)
     progress("real runs", again + 1, again + 1)
     events, size = len(mind.places), str(len(cases))
     largest = max(

@@ -52,10 +52,10 @@ class PlantedSuite:
         }
         return RoleGen.open(self.trial.folder, overrides=overrides)
 
-    def run(self, url: str, name: str, *, told: bool) -> Run:
-        """A run by itself: its answers come from the endpoint, not from the cache."""
+    def run(self, url: str, name: str, *, told: bool) -> tuple[Path, Run]:
+        """A run by itself, and its folder: its answers come from the endpoint, not from the cache."""
         with self.open(url, told=told) as shop:
-            return evaluate(shop, self.folder, name=name, cache=False, at_once=8, progress=False)[1]
+            return evaluate(shop, self.folder, name=name, cache=False, at_once=8, progress=False)
 
 
 def planted_suite(folder: Path, *, users: int, count: int, progress: Progress) -> PlantedSuite:

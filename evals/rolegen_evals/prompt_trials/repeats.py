@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from rolegen_graphs.words import Role, RoleBelief, RoleLabel
 
 from ..suites.cases import Case
 from ..suites.comparison import Comparison, compare, worse_than_allowed
+from ..suites.decided import read_decided
 from ..suites.runs import Run
 from ..suites.suite import Suite
 from .skilled_mind import CONFIDENCE, Luck
@@ -45,17 +47,16 @@ class Labels:
     """(N, 9) whether the fused label is right, by the role that the LLM gives"""
 
     @classmethod
-    def read(cls, run: Run, cases: Sequence[Case], assembly: Assembly, places: Mapping[int, int]) -> Labels:
-        """From a real run: which events were labelled, and what fusion makes of every role there."""
+    def read(cls, run: Path, cases: Sequence[Case], assembly: Assembly, places: Mapping[int, int]) -> Labels:
+        """From a real run's folder: which events were labelled, and what fusion makes of every role there."""
         evidence = assembly.parts.evidence
         assert evidence is not None, "the LLM reasoner has the log's evidence beside it"
+        decided = read_decided(run, {case.case for case in cases})
         names: list[str] = []
         rows: list[tuple[int, int, int, list[bool]]] = []
         for case in cases:
             beliefs = evidence.beliefs(case.observation)
-            told = [
-                RoleLabel.model_validate(one) for one in run.decisions[case.case]["rounds"][-1]["reading"]["labels"]
-            ]
+            told = decided[case.case].decision_on(case).rounds[-1].reading.labels
             known = [label for label in told if label.event in case.roles]
             for label in known:
                 truth = case.roles[label.event]
