@@ -242,12 +242,13 @@ def _chances(differences: Floats) -> list[float]:
 def _swaps(cases: int) -> Iterator[Floats]:
     """Blocks of (ways, cases) with 1 and -1: all ways to swap few cases, of more cases some that are drawn."""
     if 2**cases <= RESAMPLES:
-        yield 1.0 - 2.0 * (np.arange(2**cases)[:, None] >> np.arange(cases) & 1)
+        ways = np.arange(2**cases)[:, None] >> np.arange(cases) & 1
+        yield np.asarray(1 - 2 * ways, dtype=np.float64)
         return
     random, left = np.random.default_rng(0), RESAMPLES
     while left > 0:
         size = min(left, max(1, CELLS_AT_ONCE // cases))
-        yield 1.0 - 2.0 * random.integers(0, 2, (size, cases), dtype=np.int8)
+        yield np.asarray(1 - 2 * random.integers(0, 2, (size, cases), dtype=np.int8), dtype=np.float64)
         left -= size
 
 
