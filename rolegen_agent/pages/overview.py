@@ -53,7 +53,9 @@ def _page(
     figures: Sequence[Figures],
 ) -> HTMLResponse:
     memory = site.memory
-    costly = any(one.calls for one in figures)
+    partly = bool(set(wanted.wanted()) - {"run", "cohort", "reasoner", "since", "until"})
+    # Among lines that are tried one by one the dearest would be searched for from the start each time.
+    costly = any(one.calls for one in figures) and not partly
     return site.page(
         request,
         "overview.html.jinja",
@@ -72,7 +74,7 @@ def _page(
         dearest=memory.browse(wanted, sort="cost", limit=FEW).lines if costly else (),
         slowest=memory.browse(wanted, sort="seconds", limit=FEW).lines if costly else (),
         under_way=memory.under_way(),
-        partly=bool(set(wanted.wanted()) - {"run", "cohort", "reasoner", "since", "until"}),
+        partly=partly,
     )
 
 

@@ -38,7 +38,7 @@ from .records import Digest, DigestPage, Figures, Filters, LessonEvidence, Pair,
 
 Sort = Literal["recorded", "time", "cost", "seconds"]
 SORTS: tuple[Sort, ...] = get_args(Sort)
-LOOKED_AT = 20_000
+LOOKED_AT = 8_000
 """decisions that one page looks at where no index finds the wanted ones"""
 _BY: dict[Sort, Any] = {
     "recorded": DigestRow.recorded_at,
