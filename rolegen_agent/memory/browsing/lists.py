@@ -97,11 +97,6 @@ class BrowsingStore(Store):
             found = connection.execute(query).mappings().one_or_none()
         return None if found is None else _lines([found])[0]
 
-    def trace_of(self, decision: str) -> str | None:
-        """Id of the OpenTelemetry trace that a decision was made in, or None."""
-        with self._read() as connection:
-            return connection.execute(select(DecisionRow.trace_id).where(DecisionRow.decision == decision)).scalar()
-
     def knows_user(self, user: str) -> bool:
         """Whether there is a decision on a user."""
         with self._read() as connection:
