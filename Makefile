@@ -45,5 +45,5 @@ $(READY): pyproject.toml constraints.txt
 	  { rm -rf .venv; echo "Could not make .venv (Debian and Ubuntu: apt-get install python3-venv)."; exit 1; }
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[postgres,server,pages,rqvae,index,bench,eval,optimize,otel]' --group dev hatchling
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[postgres,server,pages,rqvae,index,bench,eval,optimize,otel,mcp]' --group dev hatchling
 	@touch $@

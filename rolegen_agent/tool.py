@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from rolegen_prompts import inline
 from .project import today
 
 if TYPE_CHECKING:
-    from rolegen_graphs.words import Decision
+    from rolegen_graphs.words import Attribution, Decision, Outcome
 
     from .feedback import FeedbackReport
 
@@ -73,8 +73,7 @@ def feedback_tool(record: Callable[[Mapping[str, object]], FeedbackReport]) -> B
             found = record({name: value for name, value in given.items() if value not in (None, [])})
         except InputError as error:
             raise ToolException(str(error)) from error
-        told = "recorded" if found.recorded else "known already" if found.unchanged else "superseded by what is known"
-        return json.dumps({"user": given["user"], "outcome": told}, ensure_ascii=False)
+        return json.dumps({"user": given["user"], "outcome": outcome_told(found)}, ensure_ascii=False)
 
     return StructuredTool.from_function(
         record_feedback,
@@ -86,6 +85,11 @@ def feedback_tool(record: Callable[[Mapping[str, object]], FeedbackReport]) -> B
         args_schema=FeedbackInput,
         handle_tool_error=True,
     )
+
+
+def outcome_told(report: FeedbackReport) -> str:
+    """What became of one reported outcome, in words."""
+    return "recorded" if report.recorded else "known already" if report.unchanged else "superseded by what is known"
 
 
 def summary(decision: Decision) -> dict[str, object]:
@@ -115,4 +119,53 @@ def summary(decision: Decision) -> dict[str, object]:
             }
             for item in decision.slate.items
         ],
+    }
+
+
+def explanation(decision: Decision, outcome: Outcome | None, credit: Sequence[Attribution] = ()) -> dict[str, object]:
+    """Why the slate is what it is, for an agent: roles, paths with their effects, what was rejected, what came of it.
+
+    As :func:`summary`, with texts from outside quoted; of the last round.
+    """
+    last = decision.rounds[-1]
+    effects, choices = {one.path: one for one in last.effects}, {one.path: one for one in last.choices}
+    titles = {event.event: event.title for event in decision.observation.trajectory.events}
+    return {
+        **summary(decision),
+        "roles": [
+            {
+                "event": label.event,
+                "item": label.item,
+                "title": inline(titles.get(label.event, ""), 120),
+                "role": label.role,
+                "confidence": round(label.confidence, 3),
+                "why": inline(label.why, 200),
+            }
+            for label in last.reading.labels
+        ],
+        "paths": [
+            {
+                "path": path.path,
+                "operation": path.operation,
+                "role": path.intervention.role,
+                "category": None if path.intervention.category is None else inline(path.intervention.category),
+                "why": inline(path.why, 200),
+                "change_of_order_probability": None if (effect := effects.get(path.path)) is None else effect.change,
+                "interval": None if effect is None else [effect.low, effect.high],
+                "chosen": (choice := choices.get(path.path)) is not None and choice.chosen,
+                "reason": "" if choice is None else inline(choice.reason, 200),
+            }
+            for path in last.paths
+        ],
+        "rejected": [
+            {"path": one.path, "step": one.step, "role": one.role, "reason": inline(one.reason, 200)}
+            for one in last.candidates
+            if one.fate == "rejected"
+        ],
+        "lessons": [
+            {"lesson": lesson.lesson, "text": inline(lesson.text, 200)} for lesson in decision.observation.lessons
+        ],
+        "without_reasoning": [item.item for item in decision.slate_without_reasoning.items],
+        "outcome": None if outcome is None else outcome.model_dump(mode="json"),
+        "credit": [one.model_dump(mode="json") for one in credit],
     }

@@ -21,6 +21,7 @@ from . import (
     inspect,
     learn,
     lessons,
+    mcp,
     measure,
     nearline,
     optimise,
@@ -55,6 +56,7 @@ app.command("awaken")(decide.awaken)
 app.command("explain")(decide.explain)
 app.command("inspect")(inspect.inspect)
 app.command("value")(value)
+app.command("mcp")(mcp.mcp)
 app.command("demo")(measure.demo)
 app.command("bench")(measure.bench)
 batch = typer.Typer(
