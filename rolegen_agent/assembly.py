@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -24,11 +25,12 @@ from .artefacts import Artefacts, load
 from .dormant import dormant_users
 from .ingest.report import IngestReport
 from .lessons import Retrieval
+from .plugins import load_named
 from .project import Project
-from .settings import ReasonerSettings
+from .settings import PartsSettings, ReasonerSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from langchain_core.language_models import BaseChatModel
 
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from .llm import LlmClient, Price
     from .memory import Memory
 
+OwnParts = Callable[[Parts, Artefacts], Parts]
+"""from the parts that a project would use, and what was learnt, to the parts that are used"""
 OUTPUT_RESERVE = 2000
 """tokens that an answer is expected to need at most, where ``max_output_tokens`` does not say"""
 SHOWN_CATEGORIES = 40
@@ -82,6 +86,7 @@ def assemble(
     chat: BaseChatModel | None = None,
     model: str | None = None,
     allotment: str = "",
+    own: OwnParts | None = None,
 ) -> Assembly:
     """Load the artefacts for ``at`` and build the ports.
 
@@ -89,6 +94,7 @@ def assemble(
         chat: any langchain-core chat model; None builds one from ``[llm]`` when the project's reasoner is ``llm``.
         model: the name of ``chat`` for the trace.
         allotment: what else makes this another run, see :func:`rolegen_agent.allocation.fingerprint`.
+        own: gives the parts to use, from those of the project; None is what ``[parts] own`` names, if anything.
 
     Raises:
         ProjectError: nothing is trained for ``at``, or the LLM reasoner has no model.
@@ -99,6 +105,7 @@ def assemble(
     from .reasoning import EvidenceReasoner
 
     settings = project.settings
+    own = own or own_parts(settings.parts)
     name = (model or settings.llm.model) if settings.reasoner.kind == "llm" or chat is not None else None
     found = load(project, at, reasoner="evidence" if name is None else f"llm:{name}")
     use_threads(1)  # decisions run side by side: threads within one would only fight
@@ -107,13 +114,14 @@ def assemble(
     catalogue = open_catalogue(found.items, found.market, settings, store=project.grounding)
     client, llm, prompts, reasoner_on = None, None, None, None
     fusion = load_fusion(project)
-    run = _run_name(project, found, evidence.name, None, None, allotment)
+    more = [told for told in (allotment, _own_name(own, settings.parts)) if told]
+    run = _run_name(project, found, evidence.name, None, None, more)
     if settings.reasoner.kind == "llm" or chat is not None:
         prompts = _prompts(project)
         if name is None:
             raise _no_model(project)
         reasoner_on = _reasoner_on(project, found, prompts, name)
-        run = _run_name(project, found, f"llm:{name}", prompts, fusion, allotment)
+        run = _run_name(project, found, f"llm:{name}", prompts, fusion, more)
         client = llm_client(project, memory, run, chat, name)
         llm = reasoner_on(client)
         for prompt in map(prompts.get, prompts.names()):
@@ -137,6 +145,13 @@ def assemble(
         recommender=_recommender(project, found, catalogue, at),
         memory=memory,
     )
+    if own is not None:
+        parts = own(parts, found)
+        if not isinstance(parts, Parts):
+            raise ProjectError(
+                f"the function for parts of your own gave {type(parts).__name__}",
+                fix="return the given parts with some replaced: dataclasses.replace(parts, recommender=…)",
+            )
     wanted = settings.reasoner
     loop = LoopSettings(
         run=run,
@@ -163,6 +178,27 @@ def assemble(
         prompts=prompts,
         reasoner_on=reasoner_on,
     )
+
+
+def own_parts(settings: PartsSettings) -> OwnParts | None:
+    """The function that ``[parts] own`` names; None where it names none.
+
+    Raises:
+        ProjectError: there is no such function.
+    """
+    if settings.own is None:
+        return None
+    fix = "[parts] own: write module:function of something that is importable, or the name of an installed entry point"
+    found: OwnParts = load_named(settings.own, group="rolegen.parts", what="function for parts of your own", fix=fix)
+    return found
+
+
+def _own_name(own: OwnParts | None, settings: PartsSettings) -> str:
+    """What the parts add to a run's name, so that decisions of others are not taken for theirs."""
+    if own is None:
+        return ""
+    named = settings.own or f"{own.__module__}:{getattr(own, '__qualname__', type(own).__qualname__)}"
+    return f"parts {named} {settings.version}"
 
 
 def open_recommender(project: Project, at: datetime) -> Recommender:
@@ -359,7 +395,7 @@ def _run_name(
     reasoner: str,
     prompts: PromptPack | None,
     fusion: Fusion | None,
-    allotment: str,
+    more: Sequence[str],
 ) -> str:
     """Date, reasoner and a digest of all that shapes a decision: the same command is the same run, and a changed
     setting, endpoint or prompt is another one. Prices, limits and patience change no answer."""
@@ -381,6 +417,6 @@ def _run_name(
     asked = [name for name in sorted(prompts.names()) if name not in ("learn", "judge")] if prompts else []
     texts = [prompts.get(name).sha256 for name in asked] if prompts else []  # the others take part in no decision
     texts += [fusion.model_dump_json()] if fusion is not None else []
-    texts += [allotment] if allotment else []
+    texts += more
     digest = hashlib.sha256("\n".join((found.fingerprint, shaping, *texts)).encode()).hexdigest()[:8]
     return f"{found.at.astimezone(UTC):%Y-%m-%d}/{reasoner}/{digest}"

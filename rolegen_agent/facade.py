@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rolegen_graphs.reports import OutcomeReport
     from rolegen_graphs.words import Decision, Outcome
 
-    from .assembly import Assembly
+    from .assembly import Assembly, OwnParts
     from .batch import AwakenReport
     from .feedback import AttributionReport, FeedbackReport
     from .forecast import Forecast
@@ -62,9 +62,10 @@ class RoleGen:
         overrides: Mapping[str, Mapping[str, object]] | None = None,
         chat: BaseChatModel | None = None,
         model: str | None = None,
+        parts: OwnParts | None = None,
     ) -> None:
         self.project = project
-        self._chat, self._model = chat, model
+        self._chat, self._model, self._own = chat, model, parts
         self.overrides = overrides
         self._assemblies: dict[datetime, Assembly] = {}
 
@@ -76,14 +77,22 @@ class RoleGen:
         overrides: Mapping[str, Mapping[str, object]] | None = None,
         chat: BaseChatModel | None = None,
         model: str | None = None,
+        parts: OwnParts | None = None,
     ) -> Self:
         """Open the project at ``path`` or in a folder above the working one.
 
         Args:
             overrides: section -> key -> value, stronger than the project file and the environment.
             chat: any langchain-core chat model; the loop then reasons with it. ``model`` names it in traces.
+            parts: is given the parts that the project would use, and what was learnt, and returns those to use; see
+                ``examples/own_parts.py``. Set ``[parts] version`` when what it does changes: it names another run.
         """
-        return cls(open_project(path, overrides=overrides), overrides=overrides, chat=chat, model=model)
+        return cls(open_project(path, overrides=overrides), overrides=overrides, chat=chat, model=model, parts=parts)
+
+    @property
+    def spreads(self) -> bool:
+        """Whether another process can open the same: parts that were handed over here exist only here."""
+        return self._own is None and self._chat is None
 
     def __enter__(self) -> Self:
         return self
@@ -154,7 +163,9 @@ class RoleGen:
 
         when = moment(at)
         if when not in self._assemblies:
-            self._assemblies[when] = assemble(self.project, when, self.memory, chat=self._chat, model=self._model)
+            self._assemblies[when] = assemble(
+                self.project, when, self.memory, chat=self._chat, model=self._model, own=self._own
+            )
         return self._assemblies[when]
 
     def graph(self, at: datetime | str) -> StateGraph[Any, Any, Any, Any]:
@@ -298,6 +309,7 @@ class RoleGen:
             chat=self._chat,
             model=self._model,
             allotment=fingerprint(budget, users),
+            own=self._own,
         )
         return spend(
             assembly,
@@ -505,9 +517,10 @@ class RoleGen:
         from .assembly import open_recommender
         from .feedback import attribute_orders
 
+        mine = self._own is not None or self.project.settings.parts.own is not None  # credit by what decided
         return attribute_orders(
             self.memory,
-            lambda at: open_recommender(self.project, at),
+            lambda at: self.assembly(at).parts.recommender if mine else open_recommender(self.project, at),
             run=run,
             force=force,
             progress=lambda done, total: progress("attribute", done, total),

@@ -58,7 +58,7 @@ def awaken_in_processes(
     recorded = shop.memory.recorded(keys)
     todo = [user for key, user in keys.items() if key not in recorded]
     count, decided = processes or min(os.cpu_count() or 1, 4), 0
-    if assembly.client is None and count > 1 and len(todo) >= 2 * CHUNK:
+    if assembly.client is None and count > 1 and len(todo) >= 2 * CHUNK and shop.spreads:
         earlier = len(wanted) - len(todo)
 
         def told(done: int) -> None:

@@ -349,6 +349,17 @@ class TelemetrySettings(Section):
         return value
 
 
+class PartsSettings(Section):
+    """Parts of your own behind the loop's ports."""
+
+    own: str | None = Field(
+        None,
+        description='"module:function" (or an entry point of the group rolegen.parts) that is given the loop\'s parts and what '
+        "was learnt, and returns the parts to use",
+    )
+    version: str = Field("", description="change it when your parts decide otherwise than before: it names another run")
+
+
 class Settings(BaseSettings):
     """All sections of ``rolegen.toml``."""
 
@@ -367,5 +378,6 @@ class Settings(BaseSettings):
     slate: SlateSettings = Field(default_factory=lambda: SlateSettings())
     lessons: LessonSettings = Field(default_factory=lambda: LessonSettings())
     improve: ImproveSettings = Field(default_factory=lambda: ImproveSettings())
+    parts: PartsSettings = Field(default_factory=lambda: PartsSettings())
     memory: MemorySettings = Field(default_factory=lambda: MemorySettings())
     telemetry: TelemetrySettings = Field(default_factory=lambda: TelemetrySettings())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
@@ -11,6 +10,7 @@ from pydantic import SecretStr
 from rolegen_errors import ProjectError
 
 from .llm.models import NO_KEY
+from .plugins import load_named
 from .settings import LlmSettings
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ def text_encoder(name: str, llm: LlmSettings) -> TextEncoder | None:
 
     Args:
         name: ``tfidf``, ``sentence``, ``openai:MODEL`` at the endpoint of ``llm``, or ``module:attribute`` of any
-            ``Embeddings`` of langchain-core, or of a function without arguments that makes one.
+            ``Embeddings`` of langchain-core, or of a function without arguments that makes one; or the name of
+            an entry point of the group ``rolegen.encoders``.
 
     Returns:
         None for ``tfidf``, which is fitted with the backbone.
@@ -37,7 +38,7 @@ def text_encoder(name: str, llm: LlmSettings) -> TextEncoder | None:
         from rolegen_backbone.text_encoder import SentenceEncoder
 
         return SentenceEncoder()
-    module, colon, attribute = name.partition(":")
+    module, _, attribute = name.partition(":")
     if module == "openai" and attribute:
         from langchain_openai import OpenAIEmbeddings
 
@@ -52,12 +53,7 @@ def text_encoder(name: str, llm: LlmSettings) -> TextEncoder | None:
             check_embedding_ctx_length=False,
         )
     fix = "[backbone] encoder: write tfidf, sentence, openai:MODEL, or module:attribute of a langchain Embeddings"
-    if not colon:
-        raise ProjectError(f"there is no text encoder {name!r}", fix=fix)
-    try:
-        found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ProjectError(f"the text encoder {name!r} cannot be imported: {error}", fix=fix) from error
+    found = load_named(name, group="rolegen.encoders", what="text encoder", fix=fix)
     encoder = found if hasattr(found, "embed_documents") and not isinstance(found, type) else found()
     if not hasattr(encoder, "embed_documents"):
         raise ProjectError(f"{name!r} gives a {type(encoder).__name__}, which does not embed documents", fix=fix)
