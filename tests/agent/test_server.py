@@ -70,8 +70,9 @@ def test_a_run_on_the_server_is_the_same_decision(root: Path, python: str, proje
     with ExitStack() as opened:
         url, log = opened.enter_context(served(root, python, home, {"ROLEGEN_PROJECT": str(project), "ROLEGEN_AT": AT}))
         client = opened.enter_context(get_sync_client(url=url))
-        assert [one["graph_id"] for one in client.assistants.search()] == ["rolegen"]
-        drawn = client.assistants.get_graph(client.assistants.search()[0]["assistant_id"])
+        served_graphs = {one["graph_id"]: one["assistant_id"] for one in client.assistants.search()}
+        assert set(served_graphs) == {"rolegen", "rolegen_outcome"}
+        drawn = client.assistants.get_graph(served_graphs["rolegen"])
         assert {"observe", "reason", "simulate", "ground", "execute", "feedback", "reflect"} <= {
             str(node["id"]) for node in drawn["nodes"]
         }
@@ -80,9 +81,19 @@ def test_a_run_on_the_server_is_the_same_decision(root: Path, python: str, proje
         state = client.runs.wait(thread["thread_id"], "rolegen", input={"user": user, "at": at})
         assert isinstance(state, dict), log.read_text("utf-8")[-3000:]
         wrong = client.runs.wait(None, "rolegen", input={"user": "nobody", "at": at}, raise_error=False)
+
+        waiting = client.threads.create()["thread_id"]
+        client.runs.wait(waiting, "rolegen_outcome", input={"user": user, "at": at})
+        [asked] = client.threads.get_state(waiting)["tasks"][0]["interrupts"]
+        report = {"ordered_at": "2011-09-05T10:00:00+00:00", "items": asked["value"]["items"][:1], "value": 4.5}
+        ended = client.runs.wait(waiting, "rolegen_outcome", command={"resume": report})
+        assert client.threads.get(waiting)["status"] == "idle"
         text = log.read_text("utf-8", "replace")
     with RoleGen.open(project) as shop:
         decision = shop.trace(user)
+        outcome = shop.memory.find_outcome(decision.decision)
+    assert isinstance(ended, dict) and asked["value"]["decision"] == decision.decision
+    assert outcome is not None and outcome.value == ended["outcome"]["value"] == 4.5
     slate = [item["item"] for item in state["decision"]["slate"]["items"]]
     assert slate == [item.item for item in decision.slate.items] and len(slate) == 10
     assert isinstance(wrong, dict) and wrong["__error__"]["error"] == "InputError"
