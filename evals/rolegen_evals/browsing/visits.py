@@ -177,9 +177,8 @@ def _serve(url: str, port: int) -> None:
         import uvicorn
     except ModuleNotFoundError:
         sys.exit("uvicorn is not installed: pip install 'rolegen-agent[server]'")
-    from rolegen_agent.pages import create_app
-
     from rolegen_agent.memory import open_memory
+    from rolegen_agent.pages import create_app
 
     with open_memory(url) as memory:
         uvicorn.run(create_app(memory), host="127.0.0.1", port=port, log_level="error")
