@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -104,35 +109,29 @@ def run(
     A whole configuration is compared by another project file beside the first: --project shop/other.toml.
     """
     _require()
-    from rolegen_evals.suites.runner import evaluate
-
     chosen: list[str | None] = [*prompts] if prompts else [None]
     if name and len(chosen) > 1:
         raise typer.BadParameter("--name goes with one --prompts")
     where_from = project if project is not None else planted_project(suite)
-    done: list[tuple[Path, Run]] = []
+    file = where_from.stem if where_from is not None and where_from.suffix == ".toml" else ""
+    wanted = []
     for folder in chosen:
-        reasoning: dict[str, object] = {}
-        if reasoner:
-            reasoning["kind"] = reasoner
+        reasoning: dict[str, object] = {"kind": reasoner} if reasoner else {}
         if folder is not None:
             reasoning["prompts"] = None if folder == DEFAULT_PROMPTS else str(Path(folder).resolve())
-        overrides: dict[str, dict[str, object]] = {"reasoner": reasoning, "llm": {"model": model} if model else {}}
-        file = where_from.stem if where_from is not None and where_from.suffix == ".toml" else ""
         parts = (Path(folder).name if folder else "", model, file if file != "rolegen" else "")
-        with RoleGen.open(where_from, overrides=overrides) as shop:
-            done.append(
-                evaluate(
-                    shop,
-                    suite,
-                    name=name or "-".join(part for part in parts if part),
-                    cache=cache,
-                    at_once=at_once,
-                    progress=err.is_terminal,
-                    replay=replay,
-                    judge=judge,
-                )
+        wanted.append(
+            _Wanted(
+                suite=suite,
+                project=where_from,
+                overrides={"reasoner": reasoning, "llm": {"model": model} if model else {}},
+                name=name or "-".join(part for part in parts if part),
+                cache=cache,
+                replay=replay,
+                judge=judge,
             )
+        )
+    done = _side_by_side(wanted, at_once) if len(wanted) > 1 else [_evaluate(wanted[0], at_once, err.is_terminal)]
     if json:
         as_json([_as_dict(where, one) for where, one in done])
     else:
@@ -248,6 +247,50 @@ def planted_project(suite: Path) -> Path | None:
     """The project of a suite's planted shop, if it has one."""
     folder = suite / "world"
     return folder if (folder / "rolegen.toml").is_file() else None
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """One run, as another process can be told of it."""
+
+    suite: Path
+    project: Path | None
+    overrides: Mapping[str, Mapping[str, object]]
+    name: str
+    cache: bool
+    replay: Path | None
+    judge: str | None
+
+
+def _evaluate(wanted: _Wanted, at_once: int, progress: bool) -> tuple[Path, Run]:
+    from rolegen_evals.suites.runner import evaluate
+
+    with RoleGen.open(wanted.project, overrides=wanted.overrides) as shop:
+        return evaluate(
+            shop,
+            wanted.suite,
+            name=wanted.name,
+            cache=wanted.cache,
+            at_once=at_once,
+            progress=progress,
+            replay=wanted.replay,
+            judge=wanted.judge,
+        )
+
+
+def _side_by_side(wanted: Sequence[_Wanted], at_once: int) -> list[tuple[Path, Run]]:
+    """Runs of several prompts in a process each, as many as there are cores: one interpreter does nearly all of a run's work.
+
+    The first error is raised after the other runs have ended, whose results are kept.
+    """
+    workers = min(len(wanted), os.cpu_count() or 1)
+    share = max(1, at_once // workers)
+    with bars() as progress, ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        progress("runs", 0, len(wanted))
+        waiting = [pool.submit(_evaluate, one, share, False) for one in wanted]
+        for count, _ in enumerate(as_completed(waiting), start=1):
+            progress("runs", count, len(wanted))
+        return [one.result() for one in waiting]
 
 
 def _as_dict(where: Path, one: Run) -> dict[str, object]:

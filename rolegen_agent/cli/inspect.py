@@ -73,6 +73,7 @@ def inspect(
             token=wanted,
             hosts={*LOOPBACK, host} if near else None,
             evals=evals or (),
+            trace_url=shop.project.settings.telemetry.trace_url,
         )
 
         def ready(at: int) -> None:

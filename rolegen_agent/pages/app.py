@@ -27,6 +27,7 @@ def create_app(
     token: str | None = None,
     hosts: Collection[str] | None = None,
     evals: Sequence[Path] = (),
+    trace_url: str = "",
 ) -> FastAPI:
     """The trace pages of a memory, to run with any ASGI server or to mount in an app of your own.
 
@@ -37,8 +38,9 @@ def create_app(
         token: visitors must know it. Without one whoever reaches the app reads everything in it.
         hosts: names under which the app may be asked for (DNS rebinding); None where the surrounding app sees to it.
         evals: folders of suites of ``rolegen eval``, whose results stand beside the prompts they were made with.
+        trace_url: page of an OpenTelemetry trace in a viewer, with ``{trace_id}`` in it; empty links nowhere.
     """
-    site = Site(memory, titles or nobody, Mask(mask), tuple(evals))
+    site = Site(memory, titles or nobody, Mask(mask), tuple(evals), trace_url)
     app = FastAPI(title="RoleGen trace pages", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Guard, hosts=hosts, token=token)
     for page in (overview, decision, user, lessons, compare, prompts):

@@ -49,6 +49,7 @@ def add(app: FastAPI, site: Site) -> None:
             "decision.html.jinja",
             title=f"Why {site.mask.user(seen.decision.user)} got these items",
             seen=seen,
+            trace_link=site.trace_link(seen.trace),
             before=keys[place - 1] if place else None,
             after=keys[place + 1] if place + 1 < len(keys) else None,
             others=len(keys) - 1,

@@ -42,7 +42,7 @@ def write_export(
     for key in keys:
         seen = read_decision(memory, key, site.titles)
         site.mask.about(seen.decision.user)
-        shown = site.text("export_part.html.jinja", links, seen=seen, exported=True, title="")
+        shown = site.text("export_part.html.jinja", links, seen=seen, trace_link=None, exported=True, title="")
         parts.append((key, site.mask.user(seen.decision.user), seen.decision.at, shown))
     site.mask.about()
     policy = (

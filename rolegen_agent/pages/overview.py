@@ -36,7 +36,9 @@ def add(app: FastAPI, site: Site) -> None:
         if text and memory.digest(text) is not None:
             return RedirectResponse(site.links(request).decision(text), 303)
         wanted, problems = read_filters(given)
-        sort: Sort = next((one for one in SORTS if one == given.get("sort")), "recorded")
+        # A span of decision times is read in their own order: in another one it has to be searched for.
+        usual: Sort = "time" if wanted.since or wanted.until else "recorded"
+        sort: Sort = next((one for one in SORTS if one == given.get("sort")), usual)
         page = memory.browse(wanted, sort=sort, after=given.get("after"), limit=LINES)
         figures = memory.figures(wanted)
         return _page(site, request, given, wanted, problems, sort, page, figures)

@@ -22,6 +22,7 @@ from ..memory import Memory
 from ..report.reasons import choice_words, parts_words, place_words, showing_words, wish_words
 from ..report.text import bounded, clean, points, tidy
 from ..report.words import ROLE_MEANING, reasoner_words
+from ..telemetry import trace_page
 from .links import Links
 from .masking import Mask
 
@@ -58,10 +59,15 @@ class Site:
     titles: Titles = nobody
     mask: Mask = field(default_factory=Mask)
     evals: tuple[Path, ...] = ()
+    trace_url: str = ""
 
     def page(self, request: Request, template: str, *, status: int = 200, **values: object) -> HTMLResponse:
         """Render a template for one request."""
         return HTMLResponse(self.text(template, self.links(request), **values), status)
+
+    def trace_link(self, trace: str | None) -> str | None:
+        """The page of a decision's OpenTelemetry trace in the viewer that the project names, if it names one."""
+        return trace_page(self.trace_url, trace)
 
     def links(self, request: Request) -> Links:
         """Addresses below the one that the app is mounted at."""

@@ -64,13 +64,13 @@ class BrowsingStore(Store):
             InputError: ``after`` is none.
         """
         by = _BY[sort]
-        indexed = _indexed(wanted)
+        indexed = _indexed(wanted, sort)
         if after is not None:
             value, key = _read_cursor(after, by)
             indexed.append(tuple_(by, DigestRow.decision) < tuple_(literal(value, by.type), literal(key, Text())))
         order = by.desc(), DigestRow.decision.desc()
         near = select(*columns(DigestRow)).where(*indexed).order_by(*order)
-        rest = _Rest(wanted)
+        rest = _Rest(wanted, sort)
         with self._read() as connection:
             if rest.any():
                 inner = near.limit(LOOKED_AT).subquery("near")
@@ -225,28 +225,32 @@ class BrowsingStore(Store):
             )
 
 
-def _indexed(wanted: Filters) -> list[ColumnElement[bool]]:
-    """The filters that an index serves."""
+def _indexed(wanted: Filters, sort: Sort) -> list[ColumnElement[bool]]:
+    """The filters that an index serves: decision times only in their own order, else the whole index would be read for a span."""
     found: list[ColumnElement[bool]] = []
     if wanted.run is not None:
         found.append(DigestRow.run == wanted.run)
     if wanted.user is not None:
         found.append(DigestRow.user_id == wanted.user)
-    if wanted.since is not None:
-        found.append(DigestRow.at >= wanted.since)
-    if wanted.until is not None:
-        found.append(DigestRow.at < wanted.until)
+    if sort == "time":
+        found += _span(wanted, DigestRow)
     return found
+
+
+def _span(wanted: Filters, line: Any) -> list[ColumnElement[bool]]:
+    since = [] if wanted.since is None else [line.at >= wanted.since]
+    return since if wanted.until is None else [*since, line.at < wanted.until]
 
 
 class _Rest:
     """The filters that are tried on one decision after the other."""
 
-    def __init__(self, wanted: Filters) -> None:
-        self.wanted = wanted
+    def __init__(self, wanted: Filters, sort: Sort) -> None:
+        self.wanted, self.sort = wanted, sort
 
     def any(self) -> bool:
-        return bool(set(self.wanted.wanted()) - {"run", "user", "since", "until"})
+        served = {"run", "user", "since", "until"} if self.sort == "time" else {"run", "user"}
+        return bool(set(self.wanted.wanted()) - served)
 
     def conditions(self, line: Any) -> list[ColumnElement[bool]]:
         wanted = self.wanted
@@ -255,6 +259,8 @@ class _Rest:
             for name in ("cohort", "reasoner", "outcome", "collapsed")
             if (value := getattr(wanted, name)) is not None
         ]
+        if self.sort != "time":
+            found += _span(wanted, line)
         if wanted.role is not None:
             found.append(line.roles.contains(f" {wanted.role} ", autoescape=True))
         if wanted.prompt is not None:
