@@ -6,11 +6,12 @@ BIN := .venv/bin
 READY := .venv/.ready
 SOURCES := rolegen_errors.py rolegen_agent graphs prompts backbone evals tests
 
-.PHONY: demo test lint format clean help
+.PHONY: demo test test-long lint format clean help
 
 help:
 	@echo "make demo    awaken the dormant customers of the bundled shop"
 	@echo "make test    lint, types and the whole suite"
+	@echo "make test-long  benchmarks that run themselves, small"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  rewrite the sources with ruff"
 	@echo "make clean   remove the environment, caches and the demo's output"
@@ -18,9 +19,13 @@ help:
 demo: $(READY)
 	$(BIN)/rolegen demo
 
-# Files of tests side by side on all cores; each file stays in one process, so that what it made once is made once.
+# Files of tests side by side, one more than two cores, since some wait; each file stays in one process, so that what it made once is made once.
 test: lint
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile
+
+# Benchmarks that run themselves, small: what is too much for every change.
+test-long: $(READY)
+	$(BIN)/python -m pytest -m long
 
 lint: $(READY)
 	$(BIN)/ruff check $(SOURCES)
@@ -45,5 +50,5 @@ $(READY): pyproject.toml constraints.txt
 	  { rm -rf .venv; echo "Could not make .venv (Debian and Ubuntu: apt-get install python3-venv)."; exit 1; }
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[postgres,server,pages,rqvae,index,bench,eval,optimize,otel,mcp]' --group dev hatchling
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[postgres,server,pages,rqvae,index,bench,eval,optimize,otel,mcp]' --group dev hatchling
 	@touch $@

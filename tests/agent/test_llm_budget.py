@@ -128,7 +128,7 @@ def test_a_run_stops_at_its_limit_and_goes_on_once_that_is_raised_as_if_nothing_
             first = shop.awaken(users, AT)
             assert first.stopped and first.budget_met.startswith(f"the LLM budget calls_per_run = {limit} is spent")
             assert first.decided + first.left == 12 and first.fallbacks == 0
-            assert first.decided >= 1 and 1 <= first.waiting <= 6, "few are half done"
+            assert first.decided >= 1 and 1 <= first.waiting <= first.left
             assert len(shop.memory.finished(first.run)) == first.decided, "what waits is not recorded"
             assert first.calls == limit == len(server.chats) - asked
         with opened(project, server.url, budget={"calls_per_run": limit}) as shop:

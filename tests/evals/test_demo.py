@@ -49,7 +49,9 @@ def shape(result: dict[str, Any]) -> None:
     """What every benchmark writes."""
     assert set(result) >= {"name", "commit", "machine", "seconds", "figures"}
     wanted = {f"returned.{metric}.{system}" for metric in METRICS for system in SYSTEMS}
-    assert set(result["figures"]) == wanted | {"returned.customers.all"}
+    ends = {f"{metric}_{end}" for metric in ("hit1", "recall10", "ndcg10") for end in ("low", "high")}
+    intervals = {f"returned_interval.{end}.{system}" for end in ends for system in SYSTEMS}
+    assert set(result["figures"]) == wanted | intervals | {"returned.customers.all"}
     assert all(0 <= result["figures"][key] <= 1 for key in wanted) and result["name"] == "demo"
 
 
@@ -110,6 +112,7 @@ def test_the_report_opens_in_a_browser_without_a_fault(first: dict[str, Any]) ->
     assert "no LLM was called" in text and f"{first['figures']['returned.hit1.rolegen']:.3f}" in text
 
 
+@pytest.mark.long
 def test_the_benchmark_writes_the_one_language(command: Command, python: str) -> None:
     file = command.folder / "out" / "figures.json"
     done = command("bench", "demo", "--quick", "--json", str(file), timeout=1200)

@@ -69,6 +69,7 @@ def endpoint() -> Iterator[ScriptedLlm]:
         yield server
 
 
+@pytest.mark.long
 def test_the_sentence_is_found_judged_on_others_and_left_as_a_draft(
     suite: Path, endpoint: ScriptedLlm, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ pytest_plugins = ["tests.support.postgres"]
 DECISIONS = 300
 
 
+@pytest.mark.long
 def test_copies_are_decisions_like_others_and_every_page_of_them_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres_url: str
 ) -> None:

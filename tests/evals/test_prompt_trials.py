@@ -17,6 +17,7 @@ from rolegen_graphs.fusion import CLASSES
 from tests.evals.test_suites import CASES as MADE
 
 
+@pytest.mark.long
 def test_a_repeated_run_is_what_the_real_one_was_and_the_sentence_is_worth_what_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

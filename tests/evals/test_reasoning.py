@@ -12,6 +12,7 @@ from rolegen_evals.reasoning.scripted import FAILURES
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_quick_run_measures_all_parts_and_goes_on_where_it_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

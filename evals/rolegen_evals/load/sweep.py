@@ -37,7 +37,7 @@ MOST_REQUESTS = 12
 """a life is killed shortly after so many requests of it at most; counted in work and not in time, since machines differ"""
 START_S, SHORTLY_S = 0.5, 0.1
 """a life that is to make no request is killed within the first of these, the others within the second after theirs"""
-_CHANGING = frozenset({"recorded_at", "begun_at", "latency_s", "retries", "created"})
+_CHANGING = frozenset({"recorded_at", "begun_at", "latency_s", "retries", "created", "seconds"})
 """columns that tell when or how long, which no two runs share"""
 Rows = Mapping[str, list[tuple[Any, ...]]]
 
