@@ -48,6 +48,10 @@ def _silent(stage: str, done: int, total: int) -> None:
     """No progress shown."""
 
 
+KEPT_DATES = 4
+"""decision times whose parts stay loaded: a server that decides "today" for weeks must not keep every day's"""
+
+
 class RoleGen:
     """One project, opened. Use it as a context manager, or call :meth:`close`.
 
@@ -158,7 +162,7 @@ class RoleGen:
         return report
 
     def assembly(self, at: datetime | str) -> Assembly:
-        """The filled ports for decisions at ``at``, loaded once."""
+        """The filled ports for decisions at ``at``, kept for the dates that were loaded last."""
         from .assembly import assemble
 
         when = moment(at)
@@ -166,6 +170,8 @@ class RoleGen:
             self._assemblies[when] = assemble(
                 self.project, when, self.memory, chat=self._chat, model=self._model, own=self._own
             )
+            while len(self._assemblies) > KEPT_DATES:
+                del self._assemblies[next(iter(self._assemblies))]
         return self._assemblies[when]
 
     def graph(self, at: datetime | str) -> StateGraph[Any, Any, Any, Any]:

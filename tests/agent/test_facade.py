@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import json
 import re
 import shutil
+import weakref
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import pytest
 import torch
 
 import rolegen_prompts
-from rolegen_agent import artefacts
+from rolegen_agent import artefacts, facade
 from rolegen_agent.facade import RoleGen
 from rolegen_errors import FutureError, InputError, ProjectError
 from rolegen_graphs.words import Decision
@@ -290,3 +292,13 @@ def test_items_that_appeared_after_the_training_can_be_reasoned_about_and_shown(
         assert row["category"] in set(found.items.filter(pl.col("item") != "99999")["category"])
         shown = [item.item for user in users_at(project, 24) for item in shop.decide(user, "2011-10-01").slate.items]
     assert "99999" in shown
+
+
+def test_a_server_that_decides_for_weeks_keeps_the_parts_of_few_days(
+    shop: RoleGen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facade, "KEPT_DATES", 1)
+    first = weakref.ref(shop.assembly("2011-09-01"))
+    second = shop.assembly("2011-09-02")
+    gc.collect()
+    assert first() is None and shop.assembly("2011-09-02") is second
