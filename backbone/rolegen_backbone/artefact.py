@@ -30,11 +30,12 @@ from .distributed import joined
 from .diversity import DEPTH, diversified, rarity
 from .events import DAY, Baskets, EventLog, Floats, Ints, seconds
 from .examples import Change, Collator, Decision, Hint
-from .features import ITEM_FEATURES, Features
+from .features import ITEM_FEATURES, Features, Pool
 from .item_space import ItemSpace
 from .model import Backbone, BackboneConfig
 from .rollout import Question, Rollout, intervention_behaviour, rollout
 from .serving import prepare
+from .since import Told, followed, midnight_after
 from .text_encoder import TextEncoder
 from .training import Hints, Progress, TrainConfig, train
 from .trie import Trie
@@ -86,7 +87,8 @@ class TrainedBackbone:
         self.features = Features(log, price, space.text)
         self.collate = Collator(log, model.config.history)
         self._category = self.items["category"].cast(pl.String).fill_null("").rank("dense").cast(pl.Int64).to_numpy()
-        self._alive: tuple[bytes, list[torch.Tensor]] | None = None
+        self._alive: list[tuple[bytes, list[torch.Tensor]]] = []
+        """open prefixes of the last stock, shared with views of the same backbone"""
         self._shown = intervention_behaviour(log)
 
     @classmethod
@@ -264,11 +266,7 @@ class TrainedBackbone:
             InputError: the user has no event, or ``at`` has no time zone.
         """
         second = seconds(at) // DAY * DAY
-        if at < self.as_of:
-            raise FutureError(
-                f"the backbone was trained on events up to {self.as_of.isoformat()}, the decision is at {at.isoformat()}",
-                fix=f"run `rolegen train --at {at.date().isoformat()}`",
-            )
+        self._refuse_past(at)
         index = self.log.user_index(user)
         if index is None:
             raise InputError(
@@ -277,7 +275,53 @@ class TrainedBackbone:
         seen = self.log.rows(index, second)
         if seen.start == seen.stop:
             raise InputError(f"user {user!r} has no event before {at.date()}", fix="decide at a later date")
+        return self._decision(index, second, hint)
+
+    def decisions_since(
+        self, told: Sequence[Told], hints: Sequence[Hint], at: datetime
+    ) -> tuple[TrainedBackbone, list[Decision]]:
+        """Decisions on users of whom more was told than the log knows, and the backbone that ranks them: see ``since.py``.
+
+        A user of whom nothing was told is seen as by :meth:`decision` at ``at``; any other one as of the midnight after
+        the last told event, with the market of ``at``.
+
+        Args:
+            told: what the caller lets the decision see; one for each of ``hints``.
+            at: what the log was read for: its own events from then on are not seen.
+
+        Raises:
+            FutureError: ``at`` lies before the training's cut.
+            InputError: neither the log nor what was told has an event of a user.
+        """
+        day = seconds(at) // DAY
+        self._refuse_past(at)
+        view = copy.copy(self)
+        view.log = followed(self.log, told, day * DAY)
+        view.features = self.features.reading(view.log, day)
+        view.collate = Collator(view.log, self.model.config.history)
+        decisions: list[Decision] = []
+        pools: dict[int, Pool] = {}
+        for index, (one, hint) in enumerate(zip(told, hints, strict=True)):
+            if view.log.start[index] == view.log.start[index + 1]:
+                raise InputError(f"user {one.user!r} has no event", fix="show what is popular")
+            last = max(day * DAY, midnight_after(int(one.time[-1]) + 1)) if len(one) else day * DAY
+            if id(one) in pools and not len(hint.item):
+                # The same user with candidates and without, as the guard wants it: counting costs more than ranking.
+                decisions.append(Decision(index, last, pools[id(one)].own(), hint))
+            else:
+                decisions.append(view._decision(index, last, hint))
+                pools[id(one)] = decisions[-1].pool
+        return view, decisions
+
+    def _decision(self, index: int, second: int, hint: Hint) -> Decision:
         return Decision(index, second, self.features.pool(index, second, hint.item if len(hint.item) else None), hint)
+
+    def _refuse_past(self, at: datetime) -> None:
+        if at < self.as_of:
+            raise FutureError(
+                f"the backbone was trained on events up to {self.as_of.isoformat()}, the decision is at {at.isoformat()}",
+                fix=f"run `rolegen train --at {at.date().isoformat()}`",
+            )
 
     @torch.no_grad()
     def rank(
@@ -304,9 +348,9 @@ class TrainedBackbone:
         encoded = self.model.encode(batch)
         mixture = self.model.mix(batch, encoded)
         # Stock changes far less often than decisions come; the pair is replaced whole, so threads need no lock.
-        key, known = np.packbits(available).tobytes(), self._alive
-        alive = known[1] if known and known[0] == key else self.model.trie.alive(available)
-        self._alive = (key, alive)
+        key, known = np.packbits(available).tobytes(), list(self._alive)
+        alive = known[0][1] if known and known[0][0] == key else self.model.trie.alive(available)
+        self._alive[:] = [(key, alive)]
         # A rule of one user's own would cost a table of open prefixes each; a longer search costs less, and is as exact.
         wanted = max(size, DEPTH) if diversity or bonus is not None else size
         longer = min(wanted + max((len(items) for items in without or ()), default=0), max(int(available.sum()), 1))
@@ -336,7 +380,7 @@ class TrainedBackbone:
         self, found: Decoded, decisions: Sequence[Decision], size: int, weight: float, bonus: torch.Tensor | None
     ) -> Decoded:
         item = found.item_BN.clamp(min=0).cpu().numpy()
-        days = [decision.at // DAY for decision in decisions]
+        days = [self.features.market_day(decision.at) for decision in decisions]
         rare = {day: rarity(self.features.clock.at(day)[0][:, SOLD]) for day in set(days)}
         device = found.item_BN.device
         return diversified(

@@ -103,7 +103,7 @@ def beam_search(
     decoder = torch.zeros(B, 1, device=device)
     total = torch.zeros(B, 1, device=device)
     beams = _Beams(model, encoded) if model.config.use_decoder else None
-    for level, fan in enumerate(trie.fan):
+    for level, fan in enumerate(trie.fan[: trie.choices]):
         K = node.shape[1]
         child, code, there = trie.below(level, node)
         option = decoder.unsqueeze(-1).expand(B, K, fan)
@@ -118,6 +118,7 @@ def beam_search(
         decoder = option.reshape(B, K * fan).gather(1, best)
         if beams is not None:
             beams.go_on(best // fan, code.view(B, K * fan).gather(1, best))
+    node = trie.descend(trie.choices, node)
     found = total[:, :beam].exp()
     rest = (1 - found.sum(dim=-1)).clamp(min=1e-12)
     entropy = torch.special.entr(found).sum(dim=-1) + torch.special.entr(rest)

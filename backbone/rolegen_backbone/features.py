@@ -10,6 +10,7 @@ pointer may choose those that the pool did not hold. Everything else is the deco
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from dataclasses import dataclass
 from threading import Lock
@@ -126,6 +127,11 @@ class Pool:
     extra: int = 0
     """how many of the last items only the reasoned candidates brought in: the pool's own pointer may not choose them"""
 
+    def own(self) -> Pool:
+        """The pool as it is without candidates."""
+        kept = len(self.item) - self.extra
+        return Pool(item=self.item[:kept], feature=self.feature[:kept], user=self.user)
+
 
 class Clock:
     """Sales of every item as of any day, from the sorted (item, day) pairs: memory grows with the log, not with days x items."""
@@ -236,6 +242,21 @@ class Features:
         self._price = np.where(
             np.isfinite(self._price), self._price, np.nanmedian(self._price) if np.isfinite(self._price).any() else 0.0
         )
+        self._market: int | None = None
+
+    def reading(self, log: EventLog, market: int | None) -> Features:
+        """The same counts of the market, for the trajectories of another log over the same items.
+
+        Args:
+            market: the day whose market every decision reads; None: the decision's own.
+        """
+        other = copy.copy(self)
+        other.log, other._market = log, market
+        return other
+
+    def market_day(self, at: int) -> int:
+        """The day whose market a decision at Unix second ``at`` reads."""
+        return at // DAY if self._market is None else self._market
 
     def user(self, user: int, at: int) -> Floats:
         """(len(USER_FEATURES),) what can be counted about user index ``user`` before Unix second ``at``."""
@@ -244,8 +265,9 @@ class Features:
     def pool(self, user: int, at: int, extra: Ints | None = None) -> Pool:
         """The pool of user index ``user`` at Unix second ``at``; ``extra`` items (reasoned candidates) always belong to it."""
         seen = self._look(user, at)
-        item_feature, popular, seasonal = self.clock.at(at // DAY)
-        links = self.neighbours.at(at // DAY)
+        day = self.market_day(at)
+        item_feature, popular, seasonal = self.clock.at(day)
+        links = self.neighbours.at(day)
         near, shared = (near_to(cosine, seen.own, seen.fading) for cosine in (links.by_basket, links.by_user))
         size = self.size
         pool = np.concatenate(

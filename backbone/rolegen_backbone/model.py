@@ -703,7 +703,7 @@ class Backbone(nn.Module):
         """
         B, S = target_BS.shape
         # Where no prefix branches any more, as often before the digit that resolves collisions, nothing is left to tell.
-        L, D = max((level for level, fan in enumerate(self.trie.fan) if fan > 1), default=0) + 1, self.config.width
+        L, D = self.trie.choices, self.config.width
         code = self.codes[target_BS]
         tokens = [self.begin.expand(B, S, D), *(self._told(level, code[..., level]) for level in range(L - 1))]
         x = torch.stack(tokens, dim=2) + self.level_in[:L]  # B S L D

@@ -52,6 +52,8 @@ class Trie(nn.Module):
             )
         self.fan = tuple(fan)
         """(L,) the most children that any node of the level has"""
+        self.choices = max([1, *(level + 1 for level, most in enumerate(fan) if most > 1)])
+        """levels down to the last one on which there is anything to choose; below, a prefix is an item, as where no ids collided"""
         leaf = np.empty(items, np.int64)
         leaf[node[:, -1]] = np.arange(items)
         self.register_buffer("node", _int32(node), persistent=False)
@@ -90,6 +92,12 @@ class Trie(nn.Module):
         child = begin.unsqueeze(-1) + torch.minimum(slot, (count - 1).clamp(min=0).unsqueeze(-1))
         shape = (*node.shape, self.fan[level])
         return child.view(shape), code.index_select(0, child.flatten()).view(shape), there.view(shape)
+
+    def descend(self, level: int, node: Tensor) -> Tensor:
+        """The leaves (…,) below nodes of ``level``, from which on nothing is to be chosen; -1 stays no node."""
+        for below in self.first[level:]:
+            node = torch.where(node >= 0, below.index_select(0, node.clamp(min=0).flatten()).view(node.shape), -1)
+        return node.long()
 
     def branching(self, level: int, node: Tensor) -> Tensor:
         """True (…,) where more than one item lies below the node of the level; -1 is no node."""
