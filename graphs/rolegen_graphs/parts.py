@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
@@ -10,7 +10,7 @@ from rolegen_errors import ProjectError, ReasonerError
 
 from .fusion import Fusion
 from .gate import Gate, Think
-from .ports import Catalogue, Memory, Observer, Reasoner, Recommender, RoleEvidence
+from .ports import CandidateSource, Catalogue, ItemLookup, Memory, Observer, Reasoner, Recommender, RoleEvidence
 from .selection import Selection
 from .words import Answer
 
@@ -63,8 +63,10 @@ class Parts:
     """The ports of one loop.
 
     ``fallback`` answers where ``reasoner`` raises ``ReasonerError`` and for users not worth an LLM call; without one
-    the error ends the decision, and nobody is left out. ``evidence`` is what the reasoner's labels are fused with, and
-    what the gate knows of the log; without it labels stay as the reasoner gave them.
+    the error ends the decision, and nobody is left out. ``stand_in`` is asked before it, where there is one. With ``gated``
+    False the reasoner costs nothing: no gate decides about whom it is asked. ``evidence`` is what the reasoner's labels are
+    fused with, and what the gate knows of the log; without it labels stay as the reasoner gave them. ``sources`` put items
+    forward beside the reasoner; the catalogue must then know items by their id.
     """
 
     observer: Observer
@@ -72,21 +74,30 @@ class Parts:
     catalogue: Catalogue
     recommender: Recommender
     fallback: Reasoner | None = None
+    stand_in: Reasoner | None = None
+    gated: bool = True
     evidence: RoleEvidence | None = None
     memory: Memory | None = None
+    sources: Sequence[CandidateSource] = ()
+
+    def __post_init__(self) -> None:
+        if self.sources and not isinstance(self.catalogue, ItemLookup):
+            raise ProjectError(
+                f"{type(self.catalogue).__name__} knows no items by their id, which candidate sources need",
+                fix="give the catalogue a method `look_up`, see rolegen_graphs.ports.ItemLookup, or leave `sources` out",
+            )
 
     def ask(self, node: Node, question: Callable[[Reasoner], T], *, unless: str = "") -> tuple[T, Answer]:
-        """Ask the reasoner, or the fallback when the reasoner cannot answer or ``unless`` says why it should not.
+        """Ask the reasoner, or who stands in for it when it cannot answer or ``unless`` says why it should not.
 
         Returns:
             the answer, and who gave it and why: the trace must tell.
         """
-        if unless and self.fallback is not None:
-            return question(self.fallback), Answer(node=node, reasoner=self.fallback.name, why=unless)
-        try:
-            return question(self.reasoner), Answer(node=node, reasoner=self.reasoner.name)
-        except ReasonerError as error:
-            if self.fallback is None or self.fallback is self.reasoner:
-                raise
-            why = f"{self.reasoner.name} could not answer: {error.what}"
-            return question(self.fallback), Answer(node=node, reasoner=self.fallback.name, why=why)
+        others = [one for one in (self.stand_in, self.fallback) if one is not None and one is not self.reasoner]
+        order, whys = (others, [unless]) if unless and others else ([self.reasoner, *others], list[str]())
+        for one in order[:-1]:
+            try:
+                return question(one), Answer(node=node, reasoner=one.name, why="; ".join(whys))
+            except ReasonerError as error:
+                whys.append(f"{one.name} could not answer: {error.what}")
+        return question(order[-1]), Answer(node=node, reasoner=order[-1].name, why="; ".join(whys))

@@ -6,12 +6,14 @@ Nothing here knows torch, SQL or an LLM client.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from .reports import OutcomeReport
 from .words import (
+    Article,
     CallSite,
     Candidate,
     Correction,
@@ -21,6 +23,7 @@ from .words import (
     LlmCall,
     Observation,
     Path,
+    Proposal,
     Reading,
     Reflection,
     Role,
@@ -46,7 +49,7 @@ class Reasoner(Protocol):
 
     @property
     def name(self) -> str:
-        """``evidence`` or ``llm:<model>``; stands in the trace."""
+        """``evidence``, ``llm:<model>`` or ``student:<teacher>``; stands in the trace."""
         ...
 
     def reason(self, seen: Observation, corrections: Sequence[Correction], *, site: CallSite) -> Reading: ...
@@ -90,6 +93,40 @@ class Catalogue(Protocol):
 
     def ground(self, specs: Sequence[tuple[int, int, ItemSpec]], seen: Observation) -> tuple[Candidate, ...]:
         """One candidate for each (path number, step, spec), in order; a rejected one carries its reason."""
+        ...
+
+
+@runtime_checkable
+class ItemLookup(Protocol):
+    """A catalogue that also knows items by their id: what candidate sources need beside them."""
+
+    def look_up(self, items: Sequence[str], at: datetime) -> Mapping[str, Article]:
+        """By id, those of ``items`` that exist and are available at ``at``; the others are left out."""
+        ...
+
+
+class CandidateSource(Protocol):
+    """Puts forward items of its own beside what reasoning asks for, such as a shop's retrieval model or its campaigns.
+
+    Each proposal becomes a path of one step: its effect is rolled out, it competes with the reasoned paths for effect and
+    diversity, and the guard bounds it like them.
+    """
+
+    @property
+    def name(self) -> str:
+        """Stands in the trace with each path: ``source <name>``."""
+        ...
+
+    def propose(self, seen: Observation, reading: Reading) -> Sequence[Proposal]:
+        """The best first, from what was known before the decision. Asked in every round."""
+        ...
+
+
+class OutcomeSource(Protocol):
+    """Where a shop keeps what its customers did, such as a table of orders."""
+
+    def reports(self, since: datetime) -> Iterable[OutcomeReport | Mapping[str, object]]:
+        """What users did from ``since`` on, as reports or mappings of their fields; telling it again does no harm."""
         ...
 
 

@@ -36,6 +36,8 @@ ROLES: tuple[Role, ...] = get_args(Role)
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 Confidence = Annotated[float, Field(ge=0.0, le=1.0)]
+FROM_SOURCE = "source "
+"""how the ``kind`` of a path begins that a candidate source put forward; the source's name follows"""
 
 
 class Record(BaseModel):
@@ -272,6 +274,30 @@ class Path(Record):
     def specs(self) -> tuple[ItemSpec, ...]:
         """The intervention and the steps, in order; step 0 is the intervention."""
         return (self.intervention, *self.steps)
+
+    @property
+    def source(self) -> str | None:
+        """The candidate source that put it forward; None where a reasoner imagined it."""
+        return self.kind.removeprefix(FROM_SOURCE) if self.kind and self.kind.startswith(FROM_SOURCE) else None
+
+
+class Article(Record):
+    """An item as the catalogue has it. ``price`` is per unit, in the log's currency; None where it is not known."""
+
+    item: str
+    title: str
+    category: str
+    price: float | None = None
+
+
+class Proposal(Record):
+    """An item that a candidate source puts forward, and as what; it becomes a path of one step."""
+
+    item: str
+    role: Role = "target"
+    score: Confidence = 0.5
+    """how well the item fits by the source's own measure, scaled like a retrieval score"""
+    why: str = ""
 
 
 class Candidate(Record):

@@ -37,6 +37,12 @@ def record(
     from_log: Annotated[
         bool, typer.Option("--from-log", help="Take the outcomes from the ingested log instead.")
     ] = False,
+    from_source: Annotated[
+        bool, typer.Option("--from-source", help="Take them from what [parts] outcomes names.")
+    ] = False,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="DATE", help="With --from-source; else from the first decision on.")
+    ] = None,
     run: RunOption = None,
     project: ProjectOption = None,
     json: JsonOption = False,
@@ -45,13 +51,17 @@ def record(
 
     Columns: user, and decision or ordered_at; further items, value, refunded_at, refunded_items, final, known_at, engaged.
     """
-    if (file is None) == (not from_log):
-        raise typer.BadParameter("give a FILE, or --from-log")
-    if file is not None and run is not None:
+    if [file is not None, from_log, from_source].count(True) != 1:
+        raise typer.BadParameter("give a FILE, or --from-log, or --from-source")
+    if run is not None and not from_log:
         raise typer.BadParameter("--run goes with --from-log", param_hint="--run")
+    if since is not None and not from_source:
+        raise typer.BadParameter("--since goes with --from-source", param_hint="--since")
     with RoleGen.open(project) as shop, bars() as progress:
         if file is not None:
             report = shop.read_feedback(file, progress=progress)
+        elif from_source:
+            report = shop.outcomes_from_source(since=since, progress=progress)
         else:
             with stop_on_interrupt() as stop:
                 report = shop.outcomes_from_log(run=run, progress=progress, stop=stop)

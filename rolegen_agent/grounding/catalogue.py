@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
 import polars as pl
 
 from rolegen_errors import InputError
-from rolegen_graphs.words import Candidate, ItemSpec, Observation
+from rolegen_graphs.words import Article, Candidate, ItemSpec, Observation
 
 from ..evidence.log import ITEM_COLUMNS, require_columns
 from ..evidence.market import Market
@@ -62,6 +63,20 @@ class TextCatalogue:
         if code is None or not self.in_stock(at)[code]:
             return False
         return self._rule is None or self._rule(item, at)
+
+    def look_up(self, items: Sequence[str], at: datetime) -> Mapping[str, Article]:
+        """By id, what of ``items`` is available at ``at``."""
+        codes = {item: self._market.code[item] for item in items if self.available(item, at)}
+        return {item: self._article(item, code) for item, code in codes.items()}
+
+    def _article(self, item: str, code: int) -> Article:
+        price = float(self._market.price[code])
+        return Article(
+            item=item,
+            title=self._market.titles[code],
+            category=self._market.category[code],
+            price=price if math.isfinite(price) else None,
+        )
 
     def in_stock(self, at: datetime) -> Mask:
         """On sale, seen before ``at`` and, with ``stock_days``, sold within so many days before it; shape (items,)."""

@@ -11,12 +11,14 @@ import pytest
 
 from rolegen_graphs.conformance import (
     ConformanceError,
+    check_candidate_source,
     check_catalogue,
     check_observer,
+    check_outcome_source,
     check_reasoner,
     check_recommender,
 )
-from rolegen_graphs.words import Candidate, Effect, ItemSpec, Observation, Path, Slate, SlateItem
+from rolegen_graphs.words import Candidate, Effect, ItemSpec, Observation, Path, Proposal, Slate, SlateItem
 from tests.support.ports import AT, SHELF, ListedUsers, Ranker, Shelf, Thinker
 
 LAMP = ItemSpec(role="complement", text="lamp")
@@ -212,3 +214,59 @@ def test_an_observer_that_breaks_a_rule_is_found(rule: str, change: Any) -> None
 def test_an_observer_that_knows_everybody_is_found() -> None:
     everybody = ListedUsers(users=("ann", "no user of this name"))
     assert "a user without events raises InputError" in broken(lambda: observed(everybody))
+
+
+@dataclass
+class Campaign:
+    """A candidate source with a fixed list; ``moods`` adds what it never said before."""
+
+    name: str = "campaign"
+    items: Sequence[str] = ("lamp", "moon")
+    moods: int | None = None
+
+    def propose(self, seen: Observation, reading: Any) -> list[Proposal]:
+        if self.moods is not None:
+            self.moods += 1
+        return [Proposal(item=item, why=str(self.moods)) for item in self.items]
+
+
+def sourced(part: Any) -> None:
+    check_candidate_source(part, seen=[ListedUsers().observe("ann", AT)], items=SHELF)
+
+
+def test_a_candidate_source_is_held_to_its_rules() -> None:
+    sourced(Campaign())
+    for rule, part in {
+        "has a name of one line": Campaign(name=""),
+        "puts an item forward once": Campaign(items=("lamp", "lamp")),
+        "at least one item that exists": Campaign(items=("moon",)),
+        "the same question has the same answer": Campaign(moods=0),
+        "answers for user 'ann'": Campaign(items=(None,)),  # type: ignore[arg-type]
+    }.items():
+        assert rule in broken(lambda part=part: sourced(part))  # type: ignore[misc]
+
+
+@dataclass
+class Orders:
+    """An outcome source over a list; ``heeds`` the time it is asked for."""
+
+    rows: Sequence[Any]
+    heeds: bool = True
+
+    def reports(self, since: Any) -> list[Any]:
+        return [row for row in self.rows if not self.heeds or row["ordered_at"] >= since]
+
+
+def test_an_outcome_source_is_held_to_its_rules() -> None:
+    first, second = ({"user": "ann", "ordered_at": AT + timedelta(days=day), "items": ["lamp"]} for day in (1, 2))
+    told = check_outcome_source(Orders([first, second]), since=AT)
+    assert [one.ordered_at for one in told] == [first["ordered_at"], second["ordered_at"]]
+    early = {"user": "ann", "ordered_at": AT - timedelta(days=1)}
+    for rule, part in {
+        "tells at least one report": Orders([]),
+        "tells no order from before": Orders([early, first], heeds=False),
+        "a later time drops what lies before it": Orders([first, second], heeds=False),
+        "everything is a report": Orders([{**first, "items": 7}]),
+        "an OutcomeReport or a mapping": Orders(["ann"], heeds=False),
+    }.items():
+        assert rule in broken(lambda part=part: check_outcome_source(part, since=AT))  # type: ignore[misc]

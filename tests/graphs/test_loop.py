@@ -15,6 +15,7 @@ from rolegen_graphs.fusion import Fusion
 from rolegen_graphs.gate import Gate
 from rolegen_graphs.selection import Selection
 from rolegen_graphs.words import (
+    Article,
     Candidate,
     Correction,
     Decision,
@@ -22,13 +23,14 @@ from rolegen_graphs.words import (
     ItemSpec,
     Observation,
     Path,
+    Proposal,
     Reading,
     Reflection,
     Role,
     RoleBelief,
     RoleLabel,
 )
-from tests.support.ports import AT, ListedUsers, Log, Notebook, Ranker, Shelf, Thinker, parts, steering
+from tests.support.ports import AT, SHELF, ListedUsers, Log, Notebook, Ranker, Shelf, Thinker, parts, steering
 
 NODES = ["observe", "reason", "simulate", "ground", "execute", "feedback", "reflect"]
 FIX = Reflection(corrections=(Correction(kind="ungrounded", detail="name something that is sold"),))
@@ -425,3 +427,24 @@ def test_every_port_is_asked_for_one_user_only() -> None:
         ("ranker", "rollout"),
         ("ranker", "slate"),
     ]
+
+
+def test_a_source_competes_with_the_reasoner_and_is_asked_nothing() -> None:
+    class Known(Shelf):
+        def look_up(self, items: Any, at: Any) -> Any:
+            return {item: Article(item=item, title=item, category=SHELF[item]) for item in items if item in SHELF}
+
+    class Campaign:
+        name = "campaign"
+
+        def propose(self, seen: Any, reading: Any) -> list[Proposal]:
+            return [Proposal(item=item, role="trigger") for item in ("seed", "moon", "bulb")]
+
+    thinker = Thinker(wishes=(ItemSpec(role="complement", text="bulb"),))
+    decision = decide(parts(reasoner=thinker, catalogue=Known(), sources=[Campaign()]))
+    last = decision.rounds[-1]
+    assert [(path.path, path.source) for path in last.paths] == [(0, None), *((n, "campaign") for n in (1, 2, 3))]
+    assert [one.fate for one in last.candidates] == ["accepted", "accepted", "rejected", "rejected"]
+    assert last.candidates[3].reason == "another spec already has the item"
+    assert next(item for item in decision.slate.items if item.item == "seed").path == 1
+    assert not last.signals and [entry[1] for entry in thinker.log] == ["reason", "simulate"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..parts import LoopSettings
+from ..sources import reasoned
 from ..state import DecisionState
 from ..words import RoleLabel, Signal
 
@@ -20,6 +21,7 @@ class Feedback:
         self.settings = settings
 
     def __call__(self, state: DecisionState) -> DecisionState:
+        state = reasoned(state)
         return {
             "signals": [
                 *_ungrounded(state),

@@ -1,8 +1,10 @@
-"""``ground``: every spec of every path against the real catalogue; a rejected spec may be revised once."""
+"""``ground``: every spec of every path against the real catalogue; a rejected spec may be revised once. Then candidate
+sources put their items beside them."""
 
 from __future__ import annotations
 
 from ..parts import LoopSettings, Parts
+from ..sources import put_forward
 from ..state import DecisionState
 from ..words import CallSite, Candidate, ItemSpec
 from .reason import not_worth_it
@@ -34,7 +36,10 @@ class Ground:
             )
             answers.append(answer)
             self._again(candidates, rejected, specs, state)
-        return {"candidates": candidates, "answers": answers}
+        paths = list(state["paths"])
+        for source in self.parts.sources:
+            put_forward(source, self.parts.catalogue, seen, state["reading"], paths, candidates)
+        return {"paths": paths, "candidates": candidates, "answers": answers}
 
     def _again(
         self, candidates: list[Candidate], rejected: list[int], specs: tuple[ItemSpec | None, ...], state: DecisionState

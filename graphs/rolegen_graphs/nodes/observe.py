@@ -36,7 +36,7 @@ class Observe:
         }
 
     def _worth(self, seen: Observation, baseline: Slate) -> Worth | None:
-        if self.parts.fallback is None:
+        if self.parts.fallback is None or not self.parts.gated:
             return None
         found = weigh(self.parts, self.settings, seen, baseline)
         granted = self.settings.granted

@@ -8,6 +8,7 @@ from langgraph.types import Command
 
 from ..gate import another_round
 from ..parts import LoopSettings, Parts
+from ..sources import reasoned
 from ..state import DecisionState
 from ..words import Answer, CallSite, Decision, Reflection, Round
 from .reason import not_worth_it, time_of
@@ -24,14 +25,15 @@ class Reflect:
         reflection, answers = Reflection(), list(state["answers"])
         if signals:
             site = CallSite(decision=state["key"], round=number, node="reflect")
+            own = reasoned(state)  # it answers for what it proposed
             reflection, answer = self.parts.ask(
                 "reflect",
                 lambda reasoner: reasoner.reflect(
-                    state["observation"],
-                    state["reading"],
-                    state["paths"],
-                    state["candidates"],
-                    state["effects"],
+                    own["observation"],
+                    own["reading"],
+                    own["paths"],
+                    own["candidates"],
+                    own["effects"],
                     signals,
                     site=site,
                 ),
