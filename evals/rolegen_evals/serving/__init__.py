@@ -1,0 +1,1 @@
+"""``rolegen bench serve``: a real server process under open-loop load."""
