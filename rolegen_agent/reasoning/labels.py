@@ -84,6 +84,15 @@ def believe_trajectory(
     return found
 
 
+def read_intents(trajectory: Trajectory, evidence: Evidence) -> tuple[dict[int, tuple[Intent, Intent]], Intent]:
+    """By event, the intent in its category before and after it; and the present one. Rules alone, no statistic."""
+    past, found = _Past(), dict[int, tuple[Intent, Intent]]()
+    for event in sorted(trajectory.events, key=lambda event: event.at):
+        before = _active(past, event, evidence)
+        found[event.event] = (before, _advance(past, event, before, evidence))
+    return found, _present_intent(trajectory, past, evidence)
+
+
 def _walk(
     trajectory: Trajectory, evidence: Evidence, beliefs: Beliefs
 ) -> tuple[list[tuple[Event, _Claim, Intent, Intent]], _Past]:
