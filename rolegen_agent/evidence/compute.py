@@ -14,7 +14,7 @@ from .consideration import anchor, comparison
 from .effects import effect_table
 from .incidental import incidental
 from .intent import bridge, trigger
-from .ledger import Ledger, Reading, read_ledger
+from .ledger import Ledger, Reading, UserReader, read_ledger
 from .market import Market
 from .next_order import fit_next_order
 from .options import EvidenceOptions
@@ -66,6 +66,7 @@ def update_evidence(
     at: datetime,
     options: EvidenceOptions | None = None,
     earlier: Ledger | None = None,
+    reader: UserReader | None = None,
 ) -> Update:
     """What ``compute_evidence`` gives, where an earlier ledger stands for all users whose events have not changed since.
 
@@ -74,10 +75,11 @@ def update_evidence(
 
     Args:
         earlier: ``Update.ledger`` of another time, earlier or not, or one that ``Ledger.load`` read; None computes everything anew.
+        reader: makes the rows of users, see :func:`~rolegen_agent.evidence.ledger.read_ledger`.
     """
     started = time.perf_counter()
     options = options or EvidenceOptions()
-    found = read_ledger(events, items, at=at, options=options, earlier=earlier)
+    found = read_ledger(events, items, at=at, options=options, earlier=earlier, reader=reader)
     scope, rows = found.ledger.scope, found.ledger.rows
     bridges, category_bridges = bridge(rows["left"], rows["moved"], scope, options)
     complements, siblings, large_baskets = copurchase(rows["orders"], scope, options)

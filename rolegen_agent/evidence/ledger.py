@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -104,6 +104,20 @@ class Ledger:
 
 
 @dataclass(frozen=True)
+class UserRows:
+    """What some users contribute."""
+
+    users: pl.Series
+    """ids in order"""
+    rows: Mapping[str, pl.DataFrame]
+    """by statistic, as in a ledger; ``user`` is the place in ``users``"""
+
+
+UserReader = Callable[[pl.DataFrame, Scope, EvidenceOptions], UserRows]
+"""from the events of some users, all of theirs, to their rows"""
+
+
+@dataclass(frozen=True)
 class Reading:
     """A ledger brought up to a moment, and what that took."""
 
@@ -121,8 +135,13 @@ def read_ledger(
     at: datetime,
     options: EvidenceOptions,
     earlier: Ledger | None = None,
+    reader: UserReader | None = None,
 ) -> Reading:
-    """The rows of all users as of ``at``; users whose events are those that ``earlier`` was made of are not read again."""
+    """The rows of all users as of ``at``; users whose events are those that ``earlier`` was made of are not read again.
+
+    ``reader`` makes the rows of those that are, by itself or with others: None is :func:`read_users`.
+    """
+    read = reader or read_users
     require_columns(events, EVENT_COLUMNS, "events")
     require_zone(at)
     catalogue, categories = read_catalogue(items)
@@ -130,16 +149,16 @@ def read_ledger(
     scope = Scope(items=catalogue, categories=categories, at=at, has_views=views, has_exposures=exposures)
     why = "nothing was kept" if earlier is None else _why_anew(earlier, scope, options)
     if earlier is None or why is not None:
-        log = _read(events, items, scope)
-        users = pl.DataFrame({"user": log.users}).with_row_index("number").join(now, on="user", maintain_order="left")
-        return Reading(Ledger(scope, options, users, _rows(log, options)), users.height, why)
+        every = read(events, scope, options)
+        users = pl.DataFrame({"user": every.users}).with_row_index("number").join(now, on="user", maintain_order="left")
+        return Reading(Ledger(scope, options, users, every.rows), users.height, why)
 
     known = now.join(
         earlier.users.select("user", "number", before="checksum"), on="user", how="left", maintain_order="left"
     )
     same = (pl.col("checksum") == pl.col("before")).fill_null(False)
     changed = known.filter(~same)
-    log = _read(events.filter(pl.col("user").is_in(changed["user"].implode())), items, scope)
+    fresh = read(events.filter(pl.col("user").is_in(changed["user"].implode())), scope, options)
     begin = int(earlier.users["number"].max() or 0) + 1  # type: ignore[arg-type]
     new = pl.col("number").is_null()
     numbered = known.with_columns(
@@ -148,19 +167,36 @@ def read_ledger(
     users = numbered.select("user", "number", "checksum")
     stands = np.zeros(begin, dtype=np.bool_)
     stands[numbered.filter(same)["number"].to_numpy()] = True
-    number = pl.DataFrame({"user": log.users}).join(users, on="user", how="left", maintain_order="left")["number"]
+    number = pl.DataFrame({"user": fresh.users}).join(users, on="user", how="left", maintain_order="left")["number"]
     renumber = _Renumbering.of(earlier.scope, scope)
-    fresh = _rows(log, options)
     rows = {
         name: pl.concat(
             [
                 renumber(frame.filter(pl.Series(stands[frame["user"].to_numpy()]))),
-                fresh[name].with_columns(user=number.gather(fresh[name]["user"])),
+                fresh.rows[name].with_columns(user=number.gather(fresh.rows[name]["user"])),
             ]
         )
         for name, frame in earlier.rows.items()
     }
     return Reading(Ledger(scope, options, users, rows), changed.height, None)
+
+
+def read_users(events: pl.DataFrame, scope: Scope, options: EvidenceOptions) -> UserRows:
+    """The rows of the users whose events these are, all of theirs."""
+    log = _read(events, scope)
+    return UserRows(log.users, _rows(log, options))
+
+
+def together(parts: Sequence[UserRows]) -> UserRows:
+    """The rows of all users from those of ranges of them, in the order of their ids."""
+    users = pl.concat([part.users for part in parts])
+    rows: dict[str, list[pl.DataFrame]] = {name: [] for name in parts[0].rows}
+    begin = 0
+    for part in parts:
+        for name, frame in part.rows.items():
+            rows[name].append(frame.with_columns(pl.col("user") + pl.lit(begin, pl.UInt32)))
+        begin += len(part.users)
+    return UserRows(users, {name: pl.concat(frames) for name, frames in rows.items()})
 
 
 def _rows(log: Log, options: EvidenceOptions) -> dict[str, pl.DataFrame]:
@@ -184,9 +220,9 @@ def _rows(log: Log, options: EvidenceOptions) -> dict[str, pl.DataFrame]:
     }
 
 
-def _read(events: pl.DataFrame, items: pl.DataFrame, scope: Scope) -> Log:
+def _read(events: pl.DataFrame, scope: Scope) -> Log:
     """The log of some users; what a log tells at all is known from all of them."""
-    log = read_log(events, items, at=scope.at)
+    log = read_log(events, scope.items, at=scope.at)
     return Log(**{**log.__dict__, "has_views": scope.has_views, "has_exposures": scope.has_exposures})
 
 

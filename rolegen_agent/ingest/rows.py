@@ -45,7 +45,7 @@ class RowReader:
     """
 
     def __init__(self, source: Source, layout: Layout, catalogue: pl.Series | None) -> None:
-        self._source, self._layout = source, layout
+        self._source, self._layout, self.catalogue = source, layout, catalogue
         self._headings = _headings(source, layout)
         self._checks = _checks(layout, catalogue)
 
@@ -53,6 +53,11 @@ class RowReader:
     def reasons(self) -> tuple[Reason, ...]:
         """``reasons[code - 1]`` tells what a row's code means; code 0 is a row that is kept."""
         return tuple(reason for reason, _ in self._checks)
+
+    @property
+    def bad_codes(self) -> list[int]:
+        """Codes of rows that are an error, or go to quarantine."""
+        return [code for code, reason in enumerate(self.reasons, 1) if reason.bad]
 
     def heading(self, column: EventColumn) -> str:
         """The source columns behind a canonical one, as the user knows them."""

@@ -6,10 +6,11 @@ import shutil
 import tempfile
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -36,6 +37,20 @@ _STALE_SECONDS = 86_400
 _WORKERS = 2
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one source as they were read."""
+
+    rows: pl.DataFrame
+    """canonical, see :meth:`RowReader.read`"""
+    bad: pl.DataFrame
+    """the source rows of those that are bad, as they stand in the file"""
+
+
+Reading = Callable[[Sequence[tuple[Source, RowReader]]], Iterator[Iterator[Batch]]]
+"""from the sources to their batches, source by source and in the order of the file"""
+
+
 @dataclass
 class _Input:
     """One source with what has become of its rows so far."""
@@ -57,13 +72,15 @@ class _Input:
         )
 
 
-def ingest(project: Project, *, progress: Progress | None = None) -> IngestReport:
+def ingest(project: Project, *, progress: Progress | None = None, reading: Reading | None = None) -> IngestReport:
     """Read the event log (and catalogue) of ``project`` into its store, replacing what was there.
 
     Writes ``events.parquet`` (event, user, item, time, behaviour, quantity, price, session, propensity; by user, time
     and input order; ``event`` depends on the event alone, see ``event_ids.py``), ``items.parquet`` (item, title, category, price, available, first_seen; by item),
     ``ingest.json`` and, if rows are bad and may be, ``quarantine.csv``. All are written aside and moved into place at
     the end, so an ingestion that fails or is interrupted leaves the store as it was.
+
+    ``reading`` reads and checks the sources, by itself or with others; None is this process. The store is the same.
 
     Raises ``InputError`` naming file, column and rows for input that is not what it must be.
     """
@@ -73,12 +90,13 @@ def ingest(project: Project, *, progress: Progress | None = None) -> IngestRepor
         if leftover.is_dir() and time.time() - leftover.stat().st_mtime > _STALE_SECONDS:
             shutil.rmtree(leftover)
     with tempfile.TemporaryDirectory(prefix="ingest-", dir=project.store, ignore_cleanup_errors=True) as folder:
-        return _Ingestion(project, Path(folder), progress or (lambda stage, done, total: None)).run(started)
+        tell = progress or (lambda stage, done, total: None)
+        return _Ingestion(project, Path(folder), tell, reading or read_here).run(started)
 
 
 class _Ingestion:
-    def __init__(self, project: Project, scratch: Path, progress: Progress) -> None:
-        self.project, self.scratch, self.progress = project, scratch, progress
+    def __init__(self, project: Project, scratch: Path, progress: Progress, reading: Reading) -> None:
+        self.project, self.scratch, self.progress, self.reading = project, scratch, progress, reading
         self.data: DataSettings = project.settings.data
         self.layout: Layout = layout_of(self.data)
         self.keep_going = self.data.on_bad_rows == "quarantine"
@@ -92,8 +110,9 @@ class _Ingestion:
             catalogue = read_catalogue(self.data.catalogue, self.data, self.project.root, self.scratch)
         inputs = self._open(catalogue)
         expected = sum(entry.source.rows for entry in inputs) if all(entry.source.rows for entry in inputs) else 0
-        for number, entry in enumerate(inputs):
-            self._read(number, entry, inputs, expected)
+        read = self.reading([(entry.source, entry.reader) for entry in inputs])
+        for number, (entry, batches) in enumerate(zip(inputs, read, strict=True)):
+            self._read(number, entry, batches, inputs, expected)
         self._refuse_empty(inputs)
         summary, prices = self._write_events(inputs)
         items = item_table(self.spool.items.texts(), self.facts, prices, catalogue)
@@ -133,21 +152,21 @@ class _Ingestion:
         known = None if catalogue is None else catalogue["item"]
         return [_Input(source, RowReader(source, self.layout, known)) for source in sources]
 
-    def _read(self, number: int, entry: _Input, inputs: list[_Input], expected: int) -> None:
+    def _read(self, number: int, entry: _Input, batches: Iterator[Batch], inputs: list[_Input], expected: int) -> None:
         """Read one source to its end, into the spool, the item facts and the quarantine."""
         source, reader = entry.source, entry.reader
-        for raw, rows in _in_order(source.batches(), reader.read):
+        for batch in batches:
+            rows = batch.rows
             entry.rows += rows.height
             for code, count in rows["code"].value_counts().iter_rows():
                 if code:
                     reason = reader.reasons[code - 1]
                     (entry.quarantined if reason.bad else entry.dropped)[reason.text] += count
-            bad_codes = [code for code, reason in enumerate(reader.reasons, 1) if reason.bad]
-            bad = rows["code"].is_in(bad_codes)
-            if bad.any():
+            if batch.bad.height:
+                codes = rows["code"].filter(rows["code"].is_in(reader.bad_codes))
                 if not self.keep_going:
-                    raise bad_rows_error(source, reader, raw, rows["code"])
-                self.quarantine.add(source, reader, raw.filter(bad), rows["code"].filter(bad))
+                    raise bad_rows_error(source, reader, batch.bad, codes)
+                self.quarantine.add(source, reader, batch.bad, codes)
             kept = rows.filter(rows["code"] == 0).with_columns(place(number).alias("place"))
             entry.kept += kept.height
             self.facts.add(kept, self.spool.add(kept))
@@ -223,21 +242,28 @@ class _Ingestion:
         draft.replace(self.project.ingest_report)
 
 
-def _in_order(
-    batches: Iterator[pl.DataFrame], read: Callable[[pl.DataFrame], pl.DataFrame]
-) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
-    """Each batch with what ``read`` makes of it, in order, while a few more are worked on by other threads."""
+def read_batch(reader: RowReader, raw: pl.DataFrame) -> Batch:
+    """What a reader makes of some rows of its source."""
+    rows = reader.read(raw)
+    return Batch(rows, raw.filter(rows["code"].is_in(reader.bad_codes)))
+
+
+def read_here(sources: Sequence[tuple[Source, RowReader]]) -> Iterator[Iterator[Batch]]:
+    """Read by threads of this process."""
+    return (_in_order(source.batches(), partial(read_batch, reader)) for source, reader in sources)
+
+
+def _in_order(batches: Iterator[pl.DataFrame], read: Callable[[pl.DataFrame], Batch]) -> Iterator[Batch]:
+    """What ``read`` makes of each batch, in order, while a few more are worked on by other threads."""
     with ThreadPoolExecutor(_WORKERS) as pool:
-        running: deque[tuple[pl.DataFrame, Future[pl.DataFrame]]] = deque()
+        running: deque[Future[Batch]] = deque()
         try:
             for batch in batches:
-                running.append((batch, pool.submit(read, batch)))
+                running.append(pool.submit(read, batch))
                 if len(running) > _WORKERS:
-                    done, rows = running.popleft()
-                    yield done, rows.result()
+                    yield running.popleft().result()
             while running:
-                done, rows = running.popleft()
-                yield done, rows.result()
+                yield running.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
