@@ -31,6 +31,10 @@ class Order:
     """run on the validation period, not on the test period"""
     without: tuple[str, ...] = ()
     """systems to leave out"""
+    users: float | None = None
+    """to plan for"""
+    items: float | None = None
+    """of the catalogue to plan for"""
     seeds: int | None = None
     """trainings of each trained system; None: as many as the benchmark has by itself"""
 
@@ -40,7 +44,7 @@ class Order:
         Raises:
             ProjectError: there is one.
         """
-        for option in ("work", "report", "validation", "without", "seeds"):
+        for option in ("work", "report", "validation", "without", "seeds", "users", "items"):
             if getattr(self, option) and option not in possible:
                 raise ProjectError(f"benchmark {name!r} knows no --{option}", fix=f"leave out --{option}")
 
@@ -124,6 +128,20 @@ def reasoning(order: Order) -> Result:
     )
 
 
+def student(order: Order) -> Result:
+    """How much of a teacher's gain its student keeps in planted shops, without asking anybody."""
+    from .student.benchmark import run_student
+
+    order.only("student", "work", "validation", "seeds")
+    return run_student(
+        work=order.work or Path(".rolegen-bench") / "student",
+        progress=order.progress,
+        quick=order.quick,
+        validation=order.validation,
+        seeds=order.seeds,
+    )
+
+
 def value(order: Order) -> Result:
     """Off-policy estimates against known values: planted shops and slates, and with --data the Open Bandit Dataset."""
     from .value import run_value
@@ -154,6 +172,27 @@ def durability(order: Order) -> Result:
 
     order.only("durability")
     return run_durability(quick=order.quick, progress=order.progress)
+
+
+def scale(order: Order) -> Result:
+    """Decisions a second by workers (processes, Ray) and their number, with a scripted LLM; bytes and transactions of a decision."""
+    from .scale.benchmark import run_scale
+
+    order.only("scale", "work", "without")
+    return run_scale(
+        work=order.work or Path(".rolegen-bench") / "scale",
+        quick=order.quick,
+        without=order.without,
+        progress=order.progress,
+    )
+
+
+def plan(order: Order) -> Result:
+    """What many users take, from measured figures: bytes, calls, hours, writes; and a simulation of the fleet."""
+    from .scale.page import run_plan
+
+    order.only("plan", "report", "users", "items")
+    return run_plan(users=order.users, items=order.items, report=order.report)
 
 
 def pages(order: Order) -> Result:
@@ -190,10 +229,20 @@ def evals(order: Order) -> Result:
     return run_evals(work=order.work or Path(".rolegen-bench") / "evals", progress=order.progress, quick=order.quick)
 
 
+def serve(order: Order) -> Result:
+    """Milliseconds of a server under 200 requests a second over 5,000 items, and the highest rate that stays within 20 ms at p99."""
+    from .serving.benchmark import bench_serve
+
+    order.only("serve", "work")
+    work = order.work or Path(".rolegen-bench") / "serve"
+    return bench_serve(work=work, quick=order.quick, progress=order.progress)
+
+
 BENCHMARKS: Mapping[str, Benchmark] = {
     "speed": speed,
     "grounding": grounding,
     "reasoning": reasoning,
+    "student": student,
     "value": value,
     "lessons": lessons,
     "evals": evals,
@@ -204,6 +253,9 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "load": load,
     "durability": durability,
     "pages": pages,
+    "serve": serve,
+    "scale": scale,
+    "plan": plan,
 }
 
 

@@ -74,8 +74,9 @@ class DemoRun:
 
     def result(self, name: str = "demo") -> Result:
         """The figures in the one language of benchmarks."""
-        values = {key: found.value for key, found in self.figures.items()}
-        for key, found in self.figures.items():
+        named = {**self.figures, **{f"ahead.{key}": found for key, found in self.differences.items()}}
+        values = {key: found.value for key, found in named.items()}
+        for key, found in named.items():
             task, metric, system = key.split(".", 2)
             if found.low is not None and found.high is not None:
                 values |= {f"{task}_interval.{metric}_low.{system}": found.low}

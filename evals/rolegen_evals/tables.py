@@ -1,6 +1,8 @@
-"""Tables of the pages, rendered from the files of results: no figure in a table is typed by hand.
+"""Tables and figures of the pages, rendered from the files of results: none of them is typed by hand.
 
 A page holds ``<!-- table: NAME -->``, the table, and ``<!-- /table -->``; ``tables.toml`` beside the results says what stands in it.
+Within a sentence stands ``<!-- figure: RESULT KEY FORMAT -->0.25<!-- /figure -->``: a figure as ``format`` writes it (``.2f``, ``+.1%``), with
+its interval where the result has one; the keys ``commit`` and ``machine`` need no format.
 """
 
 from __future__ import annotations
@@ -18,6 +20,10 @@ from rolegen_errors import InputError
 from .results import Result
 
 TABLES = "tables.toml"
+_FIGURE = re.compile(
+    r"(?P<begin><!-- figure: (?P<result>[\w-]+) (?P<key>\S+)(?: (?P<format>\S+))? -->).*?(?P<end><!-- /figure -->)",
+    re.DOTALL,
+)
 _BLOCK = re.compile(r"(?P<begin><!-- table: (?P<name>[\w-]+) -->\n).*?(?P<end><!-- /table -->)", re.DOTALL)
 
 
@@ -52,7 +58,7 @@ def read_result(file: Path) -> Result:
 
 
 def rendered(page: str, results: Path) -> str:
-    """The page with every table made anew from ``results``.
+    """The page with every table and figure made anew from ``results``.
 
     Raises:
         InputError: a table, a result or a figure is missing.
@@ -65,7 +71,11 @@ def rendered(page: str, results: Path) -> str:
             raise InputError(f"no table is called {name!r}", where=str(results / TABLES), fix="describe it there")
         return found["begin"] + markdown(tables[name], results) + found["end"]
 
-    return _BLOCK.sub(block, page)
+    def figure(found: re.Match[str]) -> str:
+        said = _said(results / f"{found['result']}.json", found["key"], found["format"] or ".3f")
+        return found["begin"] + said + found["end"]
+
+    return _FIGURE.sub(figure, _BLOCK.sub(block, page))
 
 
 def markdown(table: Table, results: Path) -> str:
@@ -91,13 +101,23 @@ def write_tables(pages: Iterable[Path], results: Path) -> list[Path]:
 
 
 def _cell(figures: Mapping[str, float], column: str, system: str, table: Table) -> str:
-    key = f"{column}.{system}"
+    return _told(figures, f"{column}.{system}", f".{table.decimals}f", f"{table.result}.json")
+
+
+def _said(file: Path, key: str, form: str) -> str:
+    result = read_result(file)
+    return str(getattr(result, key)) if key in ("commit", "machine") else _told(result.figures, key, form, file.name)
+
+
+def _told(figures: Mapping[str, float], key: str, form: str, where: str) -> str:
+    """A figure in a format, and its interval where there is one."""
     if key not in figures:
-        raise InputError(f"the result has no figure {key!r}", where=f"{table.result}.json", fix=f"mend {TABLES}")
-    task, metric = column.split(".")
+        raise InputError(f"the result has no figure {key!r}", where=where, fix=f"mend {TABLES}, or the page")
+    task, metric, system = key.split(".", 2)
     ends = [figures.get(f"{task}_interval.{metric}_{end}.{system}") for end in ("low", "high")]
-    told = f"{figures[key]:.{table.decimals}f}"
-    return told if None in ends else f"{told} [{ends[0]:.{table.decimals}f}, {ends[1]:.{table.decimals}f}]"
+    told = format(figures[key], form)
+    low, high = (None if end is None else format(end, form) for end in ends)
+    return told if low is None or high is None else f"{told} [{low}, {high}]"
 
 
 def _tables(file: Path) -> dict[str, Table]:

@@ -51,7 +51,10 @@ def shape(result: dict[str, Any]) -> None:
     wanted = {f"returned.{metric}.{system}" for metric in METRICS for system in SYSTEMS}
     ends = {f"{metric}_{end}" for metric in ("hit1", "recall10", "ndcg10") for end in ("low", "high")}
     intervals = {f"returned_interval.{end}.{system}" for end in ends for system in SYSTEMS}
-    assert set(result["figures"]) == wanted | intervals | {"returned.customers.all"}
+    others = [system for system in SYSTEMS if system != "rolegen"]
+    ahead = {f"ahead.{metric}.{system}" for metric in ("hit1", "recall10", "ndcg10") for system in others}
+    ahead |= {f"ahead_interval.{end}.{system}" for end in ends for system in others}
+    assert set(result["figures"]) == wanted | intervals | ahead | {"returned.customers.all"}
     assert all(0 <= result["figures"][key] <= 1 for key in wanted) and result["name"] == "demo"
 
 

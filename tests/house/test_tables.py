@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,18 @@ def test_a_changed_result_changes_its_table_and_a_missing_figure_is_named(tmp_pa
     )
     measured(0.35)
     assert rendered(page.read_text("utf-8"), tmp_path) != page.read_text("utf-8")
+    page.write_text(
+        "One in <!-- figure: x all.hit1.others .0% -->5 %<!-- /figure -->, ours <!-- figure: x all.hit1.ours +.2f --><!-- /figure -->"
+        " (<!-- figure: x commit -->?<!-- /figure -->)",
+        "utf-8",
+    )
+    assert (
+        re.sub("<!--.*?-->", "", rendered(page.read_text("utf-8"), tmp_path))
+        == "One in 10%, ours +0.35 [+0.20, +0.40] (c0ffee)"
+    )
+    with pytest.raises(InputError, match=r"no figure 'all\.hit9\.ours'"):
+        rendered("<!-- figure: x all.hit9.ours .2f --><!-- /figure -->", tmp_path)
     (tmp_path / TABLES).write_text("[x]\n" + described.replace("hit1", "recall10") + "\n", "utf-8")
+    page.write_text("<!-- table: x -->\n<!-- /table -->\n", "utf-8")
     with pytest.raises(InputError, match=r"no figure 'all\.recall10\.ours'"):
         write_tables([page], tmp_path)

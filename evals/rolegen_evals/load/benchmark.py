@@ -8,6 +8,7 @@
 ``throughput.share_of_endpoint``    requests a second over what an endpoint of fixed latency and room can answer, ramps included
 ``cpu_ms_per_decision.PART.loop``   processor time without LLM and backbone: graph, nodes and memory; and with checkpoints
 ``cpu_ms_per_decision.llm.batch``   with them, and with prompts, requests and answers of the LLM
+``subgraph.overhead_ms.subgraph``   a decision as a node of a parent graph, minus its nodes called by hand (``overhead``)
 ``sweep.kills.DATABASE``            processes killed at random points of batches, each time resumed by the same call
 ``sweep.differing_rows.DATABASE``   rows of the memory that an undisturbed run would not have, or has besides: none
 ``sweep.repeated_finished``         answers that were in the memory at a kill and were asked for again: none
@@ -33,6 +34,7 @@ from sqlalchemy import create_engine, make_url, text
 
 from ..results import Result, commit, machine
 from .cluster import own_cluster, postgres_programs
+from .overhead import subgraph_cost
 from .sweep import Job, sweep
 from .throughput import loop_cost, throughput
 from .writers import load
@@ -51,6 +53,7 @@ def run_load(*, quick: bool, progress: Progress) -> Result:
         parts = len(found) + 2
         progress("cost of the loop", 0, parts)
         figures |= loop_cost(users=10 if quick else 300)
+        figures |= subgraph_cost(users=20 if quick else 500)
         progress("throughput", 1, parts)
         figures |= throughput(users=8, delay_s=0.1, limit=2) if quick else throughput(users=480, delay_s=0.5, limit=8)
         for number, (name, (memory, checkpoints)) in enumerate(found.items()):
