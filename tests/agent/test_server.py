@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import socket
 import subprocess
 import time
@@ -99,3 +101,17 @@ def test_a_run_on_the_server_is_the_same_decision(root: Path, python: str, proje
     assert isinstance(wrong, dict) and wrong["__error__"]["error"] == "InputError"
     assert "user 'nobody'" in text, "the server keeps the details of errors to its log"
     assert "BlockingError" not in text
+
+
+def test_an_image_takes_both_graphs_and_nothing_of_this_machine(root: Path, python: str, tmp_path: Path) -> None:
+    """What ``langgraph build`` hands to docker: the file that it generates, and what stays outside."""
+    file = tmp_path / "Dockerfile"
+    command = [str(Path(python).parent / "langgraph"), "dockerfile", "-c", str(root / "langgraph.json"), str(file)]
+    subprocess.run(command, check=True, capture_output=True, timeout=60, cwd=tmp_path)
+    graphs = re.search(r"^ENV LANGSERVE_GRAPHS='(.*)'$", file.read_text("utf-8"), re.M)
+    assert (
+        graphs is not None
+        and json.loads(graphs[1]) == json.loads((root / "langgraph.json").read_text("utf-8"))["graphs"]
+    )
+    left_out = (root / ".dockerignore").read_text("utf-8").split("\n")
+    assert {".git", ".venv", ".env", "**/.rolegen", "demo"} <= set(left_out), "secrets and data stay at home"
