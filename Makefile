@@ -21,7 +21,7 @@ demo: $(READY)
 
 # Files of tests side by side, one more than two cores, since some wait; each file stays in one process, so that what it made once is made once.
 test: lint
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile --durations 20
 
 # Benchmarks that run themselves, small: what is too much for every change.
 test-long: $(READY)
@@ -50,5 +50,5 @@ $(READY): pyproject.toml constraints.txt
 	  { rm -rf .venv; echo "Could not make .venv (Debian and Ubuntu: apt-get install python3-venv)."; exit 1; }
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[postgres,server,pages,rqvae,index,bench,eval,optimize,otel,mcp]' --group dev hatchling
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[postgres,server,pages,serve,rqvae,index,bench,eval,optimize,otel,mcp,ray]' --group dev hatchling
 	@touch $@

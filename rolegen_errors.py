@@ -56,6 +56,10 @@ class ReasonerError(RoleGenError):
     """A reasoner could not give a valid answer; the loop falls back to the evidence reasoner and says so."""
 
 
+class BusyError(RoleGenError):
+    """More was asked at once than can be answered soon; nothing was done, and the same call succeeds a little later."""
+
+
 class BudgetError(ReasonerError):
     """The budget of calls, tokens or money is spent; no further LLM call is made."""
 

@@ -23,6 +23,7 @@ from rolegen_errors import InputError, ProjectError
 from rolegen_graphs.words import ROLES
 
 from .evidence import Evidence, Ledger, Market, update_evidence
+from .evidence.ledger import UserReader
 from .grounding.opening import require_index
 from .outlook import Outlook
 from .past_reasoning import PastReasoning, cuts_before
@@ -32,7 +33,7 @@ from .showing import Showing, read_weight
 from .text_encoders import text_encoder
 
 if TYPE_CHECKING:
-    from rolegen_backbone.artefact import TrainedBackbone
+    from rolegen_backbone.artefact import Sizes, TrainedBackbone
     from rolegen_backbone.distributed import Group
     from rolegen_backbone.training import TrainConfig
 
@@ -73,10 +74,13 @@ def fingerprint(folder: Path) -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in told if file.exists())).hexdigest()[:8]
 
 
-def train(project: Project, at: datetime, *, progress: Progress, force: bool = False) -> Path:
+def train(project: Project, at: datetime, *, progress: Progress, force: bool = False, evidence: bool = True) -> Path:
     """Learn everything from the events before ``at``; resumes a training that was stopped, repeats none that ended.
 
-    Under ``torchrun`` the processes share out the backbone's first stage; the first one writes and shows progress.
+    Under ``torchrun`` or Ray Train the processes share out the backbone's first stage; the first one writes and shows progress.
+
+    Args:
+        evidence: False leaves the role evidence to the caller, see :func:`learn_evidence`; without it nothing serves.
 
     Raises:
         InputError: the log has too little to learn from.
@@ -86,7 +90,50 @@ def train(project: Project, at: datetime, *, progress: Progress, force: bool = F
 
     project.require_store()
     with join() as group:
-        return _train(project, at, group, progress if group.first else _silent, force=force)
+        begin(project, at, force=force, write=group.first)
+        group.wait()
+        return _train(project, at, group, progress if group.first else _silent, evidence=evidence)
+
+
+def begin(project: Project, at: datetime, *, force: bool = False, write: bool = True) -> Path:
+    """The folder of the training for ``at``, emptied of what other data or settings have left in it.
+
+    Args:
+        write: False in the processes that leave it to another one.
+
+    Raises:
+        ProjectError: an update was promoted for that date, which only ``force`` replaces.
+    """
+    folder, settings = project.artefacts(at), project.settings
+    asked = repr((train_config(settings), sizes(settings), settings.backbone.encoder, at.isoformat()))
+    wanted = hashlib.sha256("\n".join((asked, _digest(project.events), _digest(project.items))).encode()).hexdigest()
+    if (folder / PROMOTED).exists() and not force:
+        raise ProjectError(
+            f"what serves decisions from {at.date()} on was promoted by `rolegen improve`, and has learnt from more than a training",
+            where=str(folder),
+            fix="leave it as it is, or pass --force to replace it by a training from nothing",
+        )
+    stamp = folder / "wanted.txt"
+    if write and (force or not stamp.exists() or stamp.read_text() != wanted):
+        # Nothing half-trained from before may leak into this training.
+        _empty(folder)
+        stamp.write_text(wanted)
+    return folder
+
+
+def sizes(settings: Settings) -> Sizes:
+    """The shape of the model that this project asks for."""
+    from rolegen_backbone.artefact import Sizes
+
+    wanted = settings.backbone
+    return Sizes(
+        width=wanted.width,
+        layers=wanted.layers,
+        history=wanted.history,
+        levels=wanted.levels,
+        codebook=wanted.codebook,
+        quantiser=wanted.quantiser,
+    )
 
 
 def train_config(settings: Settings) -> TrainConfig:
@@ -117,49 +164,49 @@ def _silent(_stage: str, _done: int, _total: int) -> None:
     pass
 
 
-def _train(project: Project, at: datetime, group: Group, progress: Progress, *, force: bool) -> Path:
-    from rolegen_backbone.artefact import Sizes, TrainedBackbone
+def _train(project: Project, at: datetime, group: Group, progress: Progress, *, evidence: bool) -> Path:
+    folder = project.artefacts(at)
+    learnt = (folder / "backbone" / "backbone.json").exists()
+    if learnt and (not evidence or (folder / "evidence" / "manifest.json").exists()):
+        return folder
+    progress("items", 0, 1)
+    events, items = before(project, at)
+    progress("items", 1, 1)
+    if not learnt:
+        _fit(project, at, events, items, folder / "backbone", progress)
+    if evidence:
+        progress("evidence", 0, 1)
+        if group.first:
+            learn_evidence(project, events, items, at, folder / "evidence")
+        progress("evidence", 1, 1)
+    group.wait()
+    return folder
+
+
+def before(project: Project, at: datetime) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Events and items that a training for ``at`` learns from.
+
+    Raises:
+        InputError: there is no event.
+    """
+    events = pl.read_parquet(project.events).filter(pl.col("time") < at)
+    if events.is_empty():
+        raise InputError(f"the log has no event before {at.date()}", fix="choose a later date")
+    items = known_items(project, at)
+    require_index(items.height, project.settings.grounding)
+    return events, items
+
+
+def _fit(
+    project: Project, at: datetime, events: pl.DataFrame, items: pl.DataFrame, folder: Path, progress: Progress
+) -> None:
+    from rolegen_backbone.artefact import TrainedBackbone
     from rolegen_backbone.events import EventLog
 
     from .backbone_tool import use_threads
 
-    folder = project.artefacts(at)
-    settings, config = project.settings.backbone, train_config(project.settings)
-    sizes = Sizes(
-        width=settings.width,
-        layers=settings.layers,
-        history=settings.history,
-        levels=settings.levels,
-        codebook=settings.codebook,
-        quantiser=settings.quantiser,
-    )
-    wanted = hashlib.sha256(
-        "\n".join(
-            (repr((config, sizes, settings.encoder, at.isoformat())), _digest(project.events), _digest(project.items))
-        ).encode()
-    ).hexdigest()
-    if (folder / PROMOTED).exists() and not force:
-        raise ProjectError(
-            f"what serves decisions from {at.date()} on was promoted by `rolegen improve`, and has learnt from more than a training",
-            where=str(folder),
-            fix="leave it as it is, or pass --force to replace it by a training from nothing",
-        )
-    stamp = folder / "wanted.txt"
-    if group.first and (force or not stamp.exists() or stamp.read_text() != wanted):
-        # Other data or other settings: nothing half-trained from before may leak into this training.
-        _empty(folder)
-        stamp.write_text(wanted)
-    group.wait()
-    if (folder / "evidence" / "manifest.json").exists() and (folder / "backbone" / "backbone.json").exists():
-        return folder
-    encoder = text_encoder(settings.encoder, project.settings.llm)
-    events = pl.read_parquet(project.events).filter(pl.col("time") < at)
-    if events.is_empty():
-        raise InputError(f"the log has no event before {at.date()}", fix="choose a later date")
-    progress("items", 0, 1)
-    items = known_items(project, at)
-    require_index(items.height, project.settings.grounding)
-    progress("items", 1, 1)
+    config = train_config(project.settings)
+    encoder = text_encoder(project.settings.backbone.encoder, project.settings.llm)
     ids = items["item"].to_numpy().astype(str)
     log = EventLog.from_frame(events.filter(pl.col("item").is_in(items["item"].implode())), ids)
     # A process that has decided before left torch on one thread; the number of threads shapes the last bits of a model.
@@ -170,21 +217,15 @@ def _train(project: Project, at: datetime, group: Group, progress: Progress, *, 
         items,
         log,
         as_of=at,
-        sizes=sizes,
+        sizes=sizes(project.settings),
         config=config,
         roles=len(ROLES),
-        folder=folder / "backbone",
+        folder=folder,
         hints=past.candidates,
         readings=past.roles,
         progress=progress,
         encoder=encoder,
     )
-    progress("evidence", 0, 1)
-    if group.first:
-        learn_evidence(project, events, items, at, folder / "evidence")
-    progress("evidence", 1, 1)
-    group.wait()
-    return folder
 
 
 def _training_threads() -> int:
@@ -196,10 +237,19 @@ def _training_threads() -> int:
     return max(1, (os.cpu_count() or 1) // int(beside or 1))
 
 
-def learn_evidence(project: Project, events: pl.DataFrame, items: pl.DataFrame, at: datetime, folder: Path) -> Evidence:
+def learn_evidence(
+    project: Project,
+    events: pl.DataFrame,
+    items: pl.DataFrame,
+    at: datetime,
+    folder: Path,
+    *,
+    reader: UserReader | None = None,
+) -> Evidence:
     """Role evidence as of ``at``, written to ``folder`` with its ledger; it builds on the project's latest earlier one.
 
-    An earlier ledger that cannot be read is not built upon; ``Evidence.told`` says why.
+    ``reader`` makes the rows of users, see :func:`rolegen_agent.evidence.ledger.read_ledger`. An earlier ledger that cannot be
+    read is not built upon; ``Evidence.told`` says why.
     """
     earlier, flaw = None, ""
     found = []
@@ -212,7 +262,7 @@ def learn_evidence(project: Project, events: pl.DataFrame, items: pl.DataFrame, 
             earlier = Ledger.load(max(found)[1])
         except ProjectError as error:
             flaw = f" ({error})"
-    update = update_evidence(events, items, at=at, earlier=earlier)
+    update = update_evidence(events, items, at=at, earlier=earlier, reader=reader)
     evidence = replace(update.evidence, told=update.evidence.told + flaw)
     update.ledger.save(folder / "ledger")  # first: the manifest of the evidence says that all is there
     evidence.save(folder)
@@ -244,7 +294,8 @@ def load(project: Project, at: datetime, *, reasoner: str | None = None) -> Arte
     Items that appeared since the cut are added to the trained catalogue, so that they can be reasoned about and ranked.
 
     Args:
-        reasoner: who will reason; the backbone then trusts candidates as far as this one has earned it.
+        reasoner: who will reason; the backbone then trusts candidates as far as this one has earned it. A student is trusted
+            like its teacher until it has earned trust of its own.
 
     Raises:
         ProjectError: there are none, or the catalogue has outgrown its semantic ids.
@@ -261,9 +312,14 @@ def load(project: Project, at: datetime, *, reasoner: str | None = None) -> Arte
         items=backbone.items,
         market=Market(events, backbone.items),
         evidence=evidence,
-        backbone=(backbone.trusting(reasoner) if reasoner else backbone).served(),
+        backbone=_trusting(backbone, reasoner).served(),
         showing=Showing.of(weight, evidence, events, backbone.items, at, Outlook.load(folder)) if weight > 0 else None,
     )
+
+
+def _trusting(backbone: TrainedBackbone, reasoner: str | None) -> TrainedBackbone:
+    name = reasoner or ""
+    return backbone.trusting(name if name in backbone.trust else name.removeprefix("student:"))
 
 
 def open_backbone(project: Project, folder: Path, at: datetime) -> tuple[pl.DataFrame, TrainedBackbone]:

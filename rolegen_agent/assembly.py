@@ -21,7 +21,7 @@ from rolegen_graphs.gate import Gate
 from rolegen_graphs.selection import Selection
 from rolegen_graphs.words import Observation, Role, Statistic
 
-from .artefacts import Artefacts, load
+from .artefacts import Artefacts, fingerprint, latest, load
 from .dormant import dormant_users
 from .ingest.report import IngestReport
 from .lessons import Retrieval
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from .allocation import Allocation
     from .backbone_tool import BackboneRecommender
+    from .distil import Found
     from .evidence import Evidence
     from .grounding import TextCatalogue
     from .llm import LlmClient, Price
@@ -107,15 +108,23 @@ def assemble(
     settings = project.settings
     own = own or own_parts(settings.parts)
     name = (model or settings.llm.model) if settings.reasoner.kind == "llm" or chat is not None else None
-    found = load(project, at, reasoner="evidence" if name is None else f"llm:{name}")
+    chosen = _student(project, at, thinking=name is not None)
+    told = f"llm:{name}" if name is not None else chosen.name if chosen is not None else "evidence"
+    found = load(project, at, reasoner=told)
     use_threads(1)  # decisions run side by side: threads within one would only fight
     dormant = dormant_users(found.events.lazy(), at, settings.dormancy)
     evidence = EvidenceReasoner(found.evidence, found.market, paths=proposed(settings.reasoner))
+    student = None
+    if chosen is not None:
+        from .distil import open_student
+
+        student = open_student(chosen, found, paths=proposed(settings.reasoner))
     catalogue = open_catalogue(found.items, found.market, settings, store=project.grounding)
     client, llm, prompts, reasoner_on = None, None, None, None
     fusion = load_fusion(project)
-    more = [told for told in (allotment, _own_name(own, settings.parts)) if told]
-    run = _run_name(project, found, evidence.name, None, None, more)
+    made = "" if chosen is None else f"student {chosen.fingerprint}"
+    more = [one for one in (allotment, _own_name(own, settings.parts), made) if one]
+    run = _run_name(project, found, told, None, None, more)
     if settings.reasoner.kind == "llm" or chat is not None:
         prompts = _prompts(project)
         if name is None:
@@ -138,8 +147,10 @@ def assemble(
     )
     parts = Parts(
         observer=observer,
-        reasoner=llm or evidence,
-        fallback=evidence if llm else None,
+        reasoner=llm or student or evidence,
+        fallback=evidence if llm or student else None,
+        stand_in=student if llm else None,
+        gated=llm is not None or student is None,
         evidence=evidence if llm else None,
         catalogue=catalogue,
         recommender=_recommender(project, found, catalogue, at),
@@ -180,6 +191,22 @@ def assemble(
     )
 
 
+def _student(project: Project, at: datetime, *, thinking: bool) -> Found | None:
+    """The student that the project asks for: as the reasoner, or in place of an LLM; None where it asks for none.
+
+    Raises:
+        ProjectError: it asks for one, and there is none for ``at``.
+    """
+    wanted = project.settings.reasoner
+    if (wanted.stand_in if thinking else wanted.kind) != "student":
+        return None
+    from .distil import latest_student
+
+    folder, _ = latest(project, at)
+    asked = "[reasoner] stand_in wants one" if thinking else "[reasoner] kind, or --reasoner, wants one"
+    return latest_student(project, at, backbone=fingerprint(folder), asked=asked)
+
+
 def own_parts(settings: PartsSettings) -> OwnParts | None:
     """The function that ``[parts] own`` names; None where it names none.
 
@@ -191,6 +218,24 @@ def own_parts(settings: PartsSettings) -> OwnParts | None:
     fix = "[parts] own: write module:function of something that is importable, or the name of an installed entry point"
     found: OwnParts = load_named(settings.own, group="rolegen.parts", what="function for parts of your own", fix=fix)
     return found
+
+
+def own_chat(settings: PartsSettings) -> BaseChatModel | None:
+    """The chat model that ``[parts] chat`` names; None where it names none.
+
+    Raises:
+        ProjectError: there is none, or what it gives is no chat model of langchain-core.
+    """
+    if settings.chat is None:
+        return None
+    from langchain_core.language_models import BaseChatModel
+
+    fix = "[parts] chat: write module:attribute of a langchain-core chat model, or of a function that makes one"
+    found = load_named(settings.chat, group="rolegen.chat_models", what="chat model", fix=fix)
+    chat = found if isinstance(found, BaseChatModel) else found()
+    if not isinstance(chat, BaseChatModel):
+        raise ProjectError(f"{settings.chat!r} gives a {type(chat).__name__}, which is no chat model", fix=fix)
+    return chat
 
 
 def _own_name(own: OwnParts | None, settings: PartsSettings) -> str:
@@ -303,15 +348,19 @@ def llm_client(project: Project, memory: Memory, run: str, chat: BaseChatModel |
     from .memory.spending import RunLedger
 
     llm, budget = project.settings.llm, project.settings.budget
-    chat = chat or chat_model(
-        name,
-        base_url=llm.base_url,
-        api_key=llm.api_key.get_secret_value() if llm.api_key else None,
-        timeout_s=llm.timeout_s,
-        temperature=None if llm.temperature == "none" else llm.temperature,
-        max_output_tokens=llm.max_output_tokens,
-        seed=llm.seed,
-        extra_body=llm.extra_body,
+    chat = (
+        chat
+        or own_chat(project.settings.parts)
+        or chat_model(
+            name,
+            base_url=llm.base_url,
+            api_key=llm.api_key.get_secret_value() if llm.api_key else None,
+            timeout_s=llm.timeout_s,
+            temperature=None if llm.temperature == "none" else llm.temperature,
+            max_output_tokens=llm.max_output_tokens,
+            seed=llm.seed,
+            extra_body=llm.extra_body,
+        )
     )
     return LlmClient(
         chat,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Protocol
@@ -12,7 +13,9 @@ import numpy.typing as npt
 import torch
 
 from rolegen_backbone.artefact import TrainedBackbone
+from rolegen_backbone.events import Ints
 from rolegen_backbone.examples import NO_HINT, Change, Decision, Hint
+from rolegen_backbone.since import NOTHING, Told
 from rolegen_errors import InputError, ProjectError
 from rolegen_graphs.ports import NO_CHANGES
 from rolegen_graphs.words import ROLES, Candidate, Effect, Role, RoleLabel, Slate, SlateItem
@@ -26,6 +29,46 @@ SILENT: tuple[Role, ...] = ("incidental", "unresolved")
 """roles of events that tell nothing of what comes next"""
 AHEAD = 64
 """baseline slates that are computed together in a batch"""
+
+
+class Wished(Protocol):
+    """What the model reads of a candidate."""
+
+    @property
+    def item(self) -> str | None: ...
+
+    @property
+    def role(self) -> Role: ...
+
+    @property
+    def path(self) -> int: ...
+
+    @property
+    def score(self) -> float: ...
+
+
+class Labelled(Protocol):
+    """What the model reads of an event's role."""
+
+    @property
+    def event(self) -> int: ...
+
+    @property
+    def role(self) -> Role: ...
+
+    @property
+    def confidence(self) -> float: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """One slate of a batch, for a user of whom more may be known than the log holds."""
+
+    told: Told
+    candidates: Sequence[Wished] = ()
+    labels: Sequence[Labelled] = ()
+    without: Ints = field(default_factory=lambda: NOTHING)
+    """items that must not come out"""
 
 
 class InStock(Protocol):
@@ -116,29 +159,49 @@ class BackboneRecommender:
             for user, slate in zip(some, self._slates(some, part, [[]] * len(part), at, size), strict=True):
                 self._ahead[user, at, size] = slate
 
+    def slates_since(self, asked: Sequence[Asked], at: datetime, size: int) -> list[Slate]:
+        """Slates of one batch; each sees the log before ``at`` and what was told of its user, see ``rolegen_backbone.since``.
+
+        With nothing told and nothing left out a slate is that of :meth:`slate` at ``at``.
+        """
+        known = [[one for one in each.candidates if one.item in self._index] for each in asked]
+        hints = [make_hint(some, self._index, each.labels) for some, each in zip(known, asked, strict=True)]
+        view, decisions = self._backbone.decisions_since([each.told for each in asked], hints, at)
+        users = [each.told.user for each in asked]
+        barred = [each.without for each in asked]
+        without = barred if any(len(items) for items in barred) else None
+        return self._slates(users, decisions, known, at, size, backbone=view, without=without)
+
     def _slates(
         self,
         users: Sequence[str],
         decisions: Sequence[Decision],
-        candidates: Sequence[Sequence[Candidate]],
+        candidates: Sequence[Sequence[Wished]],
         at: datetime,
         size: int,
+        *,
+        backbone: TrainedBackbone | None = None,
+        without: Sequence[Ints] | None = None,
     ) -> list[Slate]:
         available = self._available(at)
         changes = [self._showing.change(user, at) for user in users] if self._showing is not None else None
-        found = self._backbone.rank(
+        found = (backbone or self._backbone).rank(
             decisions,
             available,
             size=min(size, int(available.sum())),
             beam=self._beam,
             diversity=self._diversity,
             bonus=np.stack([self._showing.bonus(user, at) for user in users]) if self._showing is not None else None,
+            without=without,
         )
+        # As lists at once: reading one number after the other out of tensors would cost as much as a level of the search.
+        chosen, scores = found.item_BN.tolist(), found.log_probability_BN.exp().tolist()
+        parts, entropy = found.parts_BNM.tolist(), found.entropy_B.tolist()
         slates = []
         for row, given in enumerate(candidates):
             reasons = {c.item: c for c in reversed(given)}
             items = []
-            for rank, item in enumerate(found.item_BN[row].tolist()):
+            for rank, item in enumerate(chosen[row]):
                 if item < 0:
                     break
                 reason = reasons.get(self._ids[item])
@@ -148,17 +211,14 @@ class BackboneRecommender:
                         item=self._ids[item],
                         title=self._titles[item],
                         category=self._categories[item],
-                        score=float(found.log_probability_BN[row, rank].exp()),
-                        parts={
-                            name: round(float(part), 8)
-                            for name, part in zip(PARTS, found.parts_BNM[row, rank], strict=True)
-                        },
+                        score=scores[row][rank],
+                        parts={name: round(part, 8) for name, part in zip(PARTS, parts[row][rank], strict=True)},
                         role=reason.role if reason else None,
                         path=reason.path if reason else None,
                         showing=float(changes[row][item]) if changes is not None else None,
                     )
                 )
-            slates.append(Slate(items=tuple(items), entropy=float(found.entropy_B[row])))
+            slates.append(Slate(items=tuple(items), entropy=entropy[row]))
         return slates
 
     def _change(self, event: int, item: str | None) -> Change | None:
@@ -180,13 +240,13 @@ class BackboneRecommender:
             return self._stock[1]
 
 
-def make_hint(candidates: Sequence[Candidate], index: dict[str, int], labels: Sequence[RoleLabel] = ()) -> Hint:
+def make_hint(candidates: Sequence[Wished], index: Mapping[str, int], labels: Sequence[Labelled] = ()) -> Hint:
     """Candidates and roles as the model reads them.
 
     Candidates without a known item are left out; the first spec of an item counts. Events whose role is not resolved, or
     that did nothing, are left out too; the surest label comes first, among equals that of the latest event.
     """
-    first: dict[int, Candidate] = {}
+    first: dict[int, Wished] = {}
     for candidate in candidates:
         if candidate.item is not None and candidate.item in index:
             first.setdefault(index[candidate.item], candidate)

@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
-from rolegen_errors import InputError
+from rolegen_errors import InputError, ProjectError
 
 from .project import Project, moment, open_project, today
 
@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from langgraph.graph import StateGraph
     from langgraph.graph.state import CompiledStateGraph
 
+    from rolegen_graphs.ports import OutcomeSource
     from rolegen_graphs.reports import OutcomeReport
     from rolegen_graphs.words import Decision, Outcome
 
     from .assembly import Assembly, OwnParts
     from .batch import AwakenReport
+    from .distil import DistilReport
     from .feedback import AttributionReport, FeedbackReport
     from .forecast import Forecast
     from .improve import ImproveReport
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from .memory import Memory
     from .memory.verification import Difference, Verification
     from .nearline import ExportReport, ImportReport
+    from .online import Online
     from .telemetry import DecisionSpan
 
 
@@ -141,7 +144,10 @@ class RoleGen:
         """Learn from the events before ``at``; returns the artefact folder. A finished training is not repeated."""
         from .artefacts import train
 
-        folder = train(self.project, moment(at), progress=progress, force=force)
+        return self.remember_training(train(self.project, moment(at), progress=progress, force=force), at)
+
+    def remember_training(self, folder: Path, at: datetime | str) -> Path:
+        """Let decisions from now on use a training that has ended, and the memory know of it; returns its folder."""
         self._assemblies.clear()
         self.memory.record_artefact(
             "backbone",
@@ -158,6 +164,17 @@ class RoleGen:
         from .improve import improve
 
         report = improve(self.project, self.memory, moment(at), progress=progress)
+        self._assemblies.clear()
+        return report
+
+    def distil(
+        self, at: datetime | str, *, teacher: str | None = None, progress: Progress = _silent, force: bool = False
+    ) -> DistilReport:
+        """Distil a student from a teacher's decisions before ``at``; it serves decisions from then on, see
+        :func:`rolegen_agent.distil.distil`."""
+        from .distil import distil
+
+        report = distil(self.project, self.memory, moment(at), teacher=teacher, progress=progress, force=force)
         self._assemblies.clear()
         return report
 
@@ -326,6 +343,27 @@ class RoleGen:
             progress=lambda done, total: progress("rank", done, total),
             stop=stop,
         )
+
+    def online(
+        self, at: datetime | str | None = None, *, run: str | None = None, progress: Progress = _silent
+    ) -> Online:
+        """Slates in milliseconds from what :meth:`awaken` remembered, as ``rolegen serve`` gives them over HTTP.
+
+        It has a memory of its own open: close it, or use it as a context manager.
+
+        Args:
+            at: where the clock starts, for a log of the past; None: the time that it is.
+            run: answer from decisions of this run only.
+
+        Raises:
+            ProjectError: nothing is trained for that day, or the project has parts of its own.
+        """
+        from .online import Online
+
+        if self._own is not None:
+            raise ProjectError("a server ranks with the project's backbone, not with parts that were handed over")
+        self.memory  # noqa: B018 - made or upgraded here
+        return Online(self.project, at=None if at is None else moment(at), run=run, progress=progress)
 
     def decide(self, user: str, at: datetime | str) -> Decision:
         """Decide on one user and remember it."""
@@ -503,6 +541,26 @@ class RoleGen:
             run=run,
             progress=lambda done, total: progress("feedback", done, total),
             stop=stop,
+        )
+
+    def outcomes_from_source(
+        self,
+        source: OutcomeSource | None = None,
+        *,
+        since: datetime | str | None = None,
+        progress: Progress = _silent,
+    ) -> FeedbackReport:
+        """Record what a source of the shop tells, by default the one that ``[parts] outcomes`` names.
+
+        See :mod:`rolegen_agent.feedback.from_source`. ``since``: None asks from the first decision on.
+        """
+        from .feedback import open_source, record_from_source
+
+        return record_from_source(
+            self.memory,
+            source or open_source(self.project.settings.parts),
+            since=None if since is None else moment(since),
+            progress=lambda done: progress("feedback", done, 0),
         )
 
     def retry_dead_letters(self, *, progress: Progress = _silent) -> FeedbackReport:

@@ -18,13 +18,16 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.util import Finalize
 from pathlib import Path
 from threading import Event, Thread
+from typing import TYPE_CHECKING
 
 from rolegen_errors import ProjectError
 from rolegen_graphs import decision_id
 
-from .batch import AwakenReport
 from .facade import Progress, RoleGen
 from .project import moment
+
+if TYPE_CHECKING:
+    from .batch import AwakenReport
 
 CHUNK = 64
 """users handed to a worker at a time"""

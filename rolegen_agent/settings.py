@@ -92,7 +92,12 @@ class DormancySettings(Section):
 class ReasonerSettings(Section):
     """Who reasons about roles and paths, and how far."""
 
-    kind: Literal["evidence", "llm"] = Field("evidence", description='"evidence" (log statistics) or "llm"')
+    kind: Literal["evidence", "llm", "student"] = Field(
+        "evidence", description='"evidence" (log statistics), "llm", or "student" (what `rolegen distil` made)'
+    )
+    stand_in: Literal["evidence", "student"] = Field(
+        "evidence", description="who answers in place of an LLM: where it cannot, and for whom none is asked"
+    )
     rounds: int = Field(2, ge=1, description="most rounds of the inner loop per decision")
     paths: int = Field(4, ge=1, description="counterfactual paths used per round")
     proposed: int = Field(8, ge=1, description="paths proposed per round, of which the best and most diverse are used")
@@ -141,6 +146,17 @@ class ReasonerSettings(Section):
         description="share of decisions that get no lessons, drawn by user and time: without them nobody could tell later "
         "whether the lessons are right",
     )
+
+
+class StudentSettings(Section):
+    """What `rolegen distil` learns from, and how large the student is."""
+
+    decisions: int = Field(4_000, ge=10, description="latest decisions of the teacher that are learnt from")
+    fewest: int = Field(60, ge=10, description="decisions without which nothing is distilled")
+    width: int = Field(64, ge=8, description="width of the hidden layers")
+    epochs: int = Field(40, ge=1, description="passes over the decisions; later ones of the teacher end it early")
+    learning_rate: float = Field(3e-3, gt=0, description="peak learning rate")
+    seed: int = Field(0, description="random seed of initialisation and order")
 
 
 class LlmSettings(Section):
@@ -330,6 +346,25 @@ class MemorySettings(Section):
     keep_checkpoints: bool = Field(False, description="keep the LangGraph checkpoints of finished runs")
 
 
+class ServeSettings(Section):
+    """How `rolegen serve` answers."""
+
+    users: int = Field(
+        20_000, ge=1, description="users whose decision and events are held in RAM; others are read when asked for"
+    )
+    queue: int = Field(256, ge=1, description="requests under way at once; more are told to come back (503)")
+    batch: int = Field(16, ge=1, description="slates that are computed together at most")
+    beam: int = Field(50, ge=1, description="width of the search; a narrower one is faster and may miss items")
+    rest_days: float = Field(
+        1.0,
+        ge=0,
+        description="an item is not shown for so many days after a told order of it; 0 shows what was just bought",
+    )
+    refresh_s: float = Field(
+        1.0, gt=0, description="seconds between two looks at what other processes wrote: decisions, events, artefacts"
+    )
+
+
 class TelemetrySettings(Section):
     """OpenTelemetry spans. Whether and where they go is said by the standard OTEL_* variables."""
 
@@ -358,6 +393,16 @@ class PartsSettings(Section):
         "was learnt, and returns the parts to use",
     )
     version: str = Field("", description="change it when your parts decide otherwise than before: it names another run")
+    chat: str | None = Field(
+        None,
+        description='"module:attribute" (or an entry point of the group rolegen.chat_models): a langchain-core chat model, or what '
+        "makes one; it reasons in place of the one that [llm] describes, under the name [llm] model",
+    )
+    outcomes: str | None = Field(
+        None,
+        description='"module:attribute" (or an entry point of the group rolegen.outcomes) with `reports(since)`: what '
+        "`rolegen feedback --from-source` reads",
+    )
 
 
 class Settings(BaseSettings):
@@ -371,6 +416,7 @@ class Settings(BaseSettings):
     data: DataSettings = Field(default_factory=lambda: DataSettings())
     dormancy: DormancySettings = Field(default_factory=lambda: DormancySettings())
     reasoner: ReasonerSettings = Field(default_factory=lambda: ReasonerSettings())
+    student: StudentSettings = Field(default_factory=lambda: StudentSettings())
     llm: LlmSettings = Field(default_factory=lambda: LlmSettings())
     budget: BudgetSettings = Field(default_factory=lambda: BudgetSettings())
     backbone: BackboneSettings = Field(default_factory=lambda: BackboneSettings())
@@ -380,4 +426,5 @@ class Settings(BaseSettings):
     improve: ImproveSettings = Field(default_factory=lambda: ImproveSettings())
     parts: PartsSettings = Field(default_factory=lambda: PartsSettings())
     memory: MemorySettings = Field(default_factory=lambda: MemorySettings())
+    serve: ServeSettings = Field(default_factory=lambda: ServeSettings())
     telemetry: TelemetrySettings = Field(default_factory=lambda: TelemetrySettings())

@@ -15,6 +15,7 @@ from rolegen_errors import RoleGenError
 from . import (
     data,
     decide,
+    distil,
     evaluate,
     feedback,
     improve,
@@ -27,6 +28,7 @@ from . import (
     optimise,
     preferences,
     prompts,
+    serve,
 )
 from . import memory as care
 from .show import err
@@ -52,10 +54,12 @@ app.command("dormant")(data.dormant)
 app.command("train")(learn.train)
 app.command("evidence")(learn.evidence)
 app.command("improve")(improve.improve)
+app.command("distil")(distil.distil)
 app.command("awaken")(decide.awaken)
 app.command("explain")(decide.explain)
 app.command("inspect")(inspect.inspect)
 app.command("value")(value)
+app.command("serve")(serve.serve)
 app.command("mcp")(mcp.mcp)
 app.command("demo")(measure.demo)
 app.command("bench")(measure.bench)

@@ -13,7 +13,7 @@ from rich.text import Text
 from ..facade import RoleGen
 from ..project import PresetName, write_project_file
 from ..report.text import bounded
-from .options import AtOption, JsonOption, ProjectOption
+from .options import AtOption, JsonOption, ProjectOption, RayOption
 from .show import as_json, bars, out
 
 
@@ -60,12 +60,18 @@ def ingest(
         str | None,
         typer.Option("--on-bad-rows", help="error: stop at a bad row; quarantine: set it aside with its reason."),
     ] = None,
+    ray: RayOption = None,
     json: JsonOption = False,
 ) -> None:
     """Read the log and the catalogue into the store; every row is kept, dropped or quarantined under a reason."""
     overrides = {"data": {"on_bad_rows": on_bad_rows}} if on_bad_rows else {}
     with RoleGen.open(project, overrides=overrides) as shop, bars() as progress:
-        report = shop.ingest(progress=progress)
+        if ray is None:
+            report = shop.ingest(progress=progress)
+        else:
+            from ..cluster import ingest_on_ray
+
+            report = ingest_on_ray(shop, address=ray, progress=progress)
     if json:
         as_json(report.model_dump(mode="json"))
         return

@@ -20,7 +20,7 @@ from ..processes import awaken_in_processes
 from ..report.text import bounded
 from ..report.words import reasoner_words
 from .forecast import show_forecast
-from .options import AtOption, JsonOption, ProjectOption, PromptsOption
+from .options import AtOption, JsonOption, ProjectOption, PromptsOption, RayOption, RayWorkersOption
 from .show import BUDGET_MET, as_json, bars, err, out, stop_on_interrupt
 
 
@@ -30,7 +30,8 @@ def awaken(
     user: Annotated[list[str] | None, typer.Option("--user", "-u", help="Only these users; may be repeated.")] = None,
     limit: Annotated[int, typer.Option("--limit", help="At most so many users; 0 means all.")] = 0,
     reasoner: Annotated[
-        str | None, typer.Option("--reasoner", help="evidence (log statistics, no LLM) or llm; else as in the project.")
+        str | None,
+        typer.Option("--reasoner", help="evidence (log statistics), llm or student; else as in the project."),
     ] = None,
     model: Annotated[str | None, typer.Option("--model", help="Model name for --reasoner llm.")] = None,
     prompts: PromptsOption = None,
@@ -46,6 +47,8 @@ def awaken(
     forecast: Annotated[
         bool, typer.Option("--forecast", help="Only say what the LLM run will about cost; nothing is sent.")
     ] = False,
+    ray: RayOption = None,
+    ray_workers: RayWorkersOption = None,
     json: JsonOption = False,
 ) -> None:
     """Decide on every dormant user and remember it. Ctrl-C stops cleanly; the same command goes on where it stopped."""
@@ -58,6 +61,11 @@ def awaken(
         overrides.setdefault("reasoner", {})["prompts"] = str(prompts.resolve())
     if model:
         overrides["llm"] = {"model": model}
+    if ray is not None and llm_budget is not None:
+        raise ProjectError(
+            "an LLM budget is shared out by one process",
+            fix="leave out --ray, or set limits in [budget], which hold on a cluster",
+        )
     with RoleGen.open(project, overrides=overrides) as shop:
         chosen = user or shop.dormant(at)["user"].to_list()
         chosen = chosen[: limit or len(chosen)]
@@ -70,9 +78,14 @@ def awaken(
             ask = not yes and not json and err.is_terminal
             _before_llm(shop, chosen, at, ask=ask, budget=llm_budget)
         with exported_spans(shop.project, tell=_tell), bars() as progress, stop_on_interrupt() as stop:
-            report = awaken_in_processes(
-                shop, chosen, at, progress=progress, stop=stop, llm_budget=llm_budget, spans=True
-            )
+            if ray is None:
+                report = awaken_in_processes(
+                    shop, chosen, at, progress=progress, stop=stop, llm_budget=llm_budget, spans=True
+                )
+            else:
+                from ..cluster import awaken_on_ray
+
+                report = awaken_on_ray(shop, chosen, at, address=ray, workers=ray_workers, progress=progress, stop=stop)
     if json:
         as_json(asdict(report))
     else:
@@ -93,7 +106,7 @@ def awaken(
             if report.allocation is not None:
                 table.add_row("LLM budget", budget_words(report.allocation))
         else:
-            table.add_row("answered by", reasoner_words("evidence"))
+            table.add_row("answered by", Text(reasoner_words(reasoner_of(report.run))))
         table.add_row("time", f"{report.seconds:.1f} s")
         out.print(table)
         if chosen:
@@ -108,6 +121,11 @@ def awaken(
     if report.stopped:
         err.print("stopped; the same command goes on from here", style="bold")
         raise typer.Exit(130)
+
+
+def reasoner_of(run: str) -> str:
+    """Who reasons in a run, from its name."""
+    return run.partition("/")[2].rpartition("/")[0]
 
 
 def _tell(line: str) -> None:

@@ -14,7 +14,7 @@ from rolegen_errors import InputError
 
 from ..facade import RoleGen
 from ..project import moment
-from .options import AtOption, JsonOption, ProjectOption
+from .options import AtOption, JsonOption, ProjectOption, RayOption, RayWorkersOption
 from .show import as_json, bars, out
 
 
@@ -22,6 +22,8 @@ def train(
     at: AtOption,
     project: ProjectOption = None,
     force: Annotated[bool, typer.Option("--force", help="Train again although a training ended.")] = False,
+    ray: RayOption = None,
+    ray_workers: RayWorkersOption = None,
     json: JsonOption = False,
 ) -> None:
     """Learn semantic ids, backbone and role evidence from the events before a date. Ctrl-C and the same command resume.
@@ -29,7 +31,12 @@ def train(
     With several processes: torchrun --nproc-per-node 2 --no-python rolegen train --at DATE
     """
     with RoleGen.open(project) as shop, bars() as progress:
-        folder = shop.train(at, progress=progress, force=force)
+        if ray is None:
+            folder = shop.train(at, progress=progress, force=force)
+        else:
+            from ..cluster import train_on_ray
+
+            folder = train_on_ray(shop, at, address=ray, workers=ray_workers, progress=progress, force=force)
     if os.environ.get("RANK", "0") != "0":
         return  # one of the processes of torchrun speaks for all
     manifest = json_module.loads((folder / "backbone" / "backbone.json").read_text("utf-8"))

@@ -13,7 +13,6 @@ from rolegen_errors import InputError
 from rolegen_graphs.words import Lesson
 
 from ..facade import RoleGen
-from ..lessons.claims import effect_words
 from ..report.text import bounded
 from .options import AtOption, JsonOption, ProjectOption, PromptsOption
 from .show import as_json, bars, out
@@ -113,6 +112,8 @@ def show(
 
 
 def _row(one: Lesson) -> tuple[str, ...]:
+    from ..lessons.claims import effect_words  # statistics, which no other command waits for
+
     return (
         f"{one.learnt_at:%Y-%m-%d %H:%M}",
         one.status,

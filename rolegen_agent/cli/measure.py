@@ -102,6 +102,8 @@ def bench(
     seeds: Annotated[
         int | None, typer.Option("--seeds", min=1, help="Trainings of each trained system, where there are any.")
     ] = None,
+    users: Annotated[float | None, typer.Option("--users", help="With plan: users, such as 50e6.")] = None,
+    items: Annotated[float | None, typer.Option("--items", help="With plan: items of the catalogue.")] = None,
 ) -> None:
     """Run a benchmark; print its table and, with --json FILE, write {name, commit, machine, seconds, figures}.
 
@@ -125,6 +127,8 @@ def bench(
             validation=validation,
             without=tuple(without or ()),
             seeds=seeds,
+            users=users,
+            items=items,
         )
         result = run(name, order)
     result.show(out)

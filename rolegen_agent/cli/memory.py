@@ -81,7 +81,7 @@ def prune(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Delete decisions that were recorded longer ago, with their calls (the cached answers), outcomes and all below; dead letters too.
+    """Delete decisions that were recorded longer ago, with their calls (the cached answers), outcomes and all below; dead letters and told events too.
 
     What counts is when they were recorded, not the date that was decided for. Lessons stay.
     """

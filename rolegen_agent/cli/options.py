@@ -20,4 +20,15 @@ PromptsOption = Annotated[
         "--prompts", help="Folder of your own prompts; else [reasoner] prompts of the project, if it names one."
     ),
 ]
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Work on a Ray cluster: HOST:PORT of it, auto for the one of this machine, or local to make one (extra ray).",
+    ),
+]
+RayWorkersOption = Annotated[
+    int | None, typer.Option("--ray-workers", min=1, help="Workers on the cluster; else as many as it has room for.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]

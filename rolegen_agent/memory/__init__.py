@@ -5,7 +5,7 @@ The graph's checkpoints are another thing in another file: see :mod:`rolegen_age
 
 from rolegen_graphs.keys import decision_id
 
-from .records import Artefact, DeadLetter, DecisionSummary, PromptText, RunSummary, Span, Usage
+from .records import Artefact, DeadLetter, DecisionSummary, PromptText, RunSummary, Span, Standing, ToldEvent, Usage
 from .repository import Memory, open_memory
 from .store import DEFAULT_HORIZON_DAYS
 
@@ -18,6 +18,8 @@ __all__ = [
     "PromptText",
     "RunSummary",
     "Span",
+    "Standing",
+    "ToldEvent",
     "Usage",
     "decision_id",
     "open_memory",

@@ -106,6 +106,11 @@ class FeedbackStore(Store):
                         found[row["decision"]] = Span(user=row["user_id"], **without(row, "user_id"))
         return tuple(sorted(found.values(), key=lambda span: (span.at, span.decision)))
 
+    def first_decision_at(self) -> datetime | None:
+        """The earliest decision time; None while nothing was decided."""
+        with self._read() as connection:
+            return connection.execute(select(func.min(DecisionRow.at))).scalar()
+
     def spans_behind(self, known_at: datetime, *, run: str | None = None) -> tuple[Span, ...]:
         """Decisions before ``known_at`` whose outcome was not known up to then, or up to the end of their horizon."""
         query = (

@@ -513,3 +513,21 @@ class PromotionRow(Base):
     held_from: Mapped[datetime]
     figures: Mapped[Any] = mapped_column(Document(dict[str, Any]))
     recorded_at: Mapped[datetime]
+
+
+class ToldEventRow(Base):
+    """What a shop told a running server of a user, ahead of the log. ``told`` digests what makes two of them the same: the
+    user with the shop's own id of the event, or with its time, item, behaviour and session (``told.py``)."""
+
+    __tablename__ = "told_events"
+    __table_args__ = (Index(None, "user_id", "at"), Index(None, "received_at"))
+    told: Mapped[str] = _key()
+    user_id: Mapped[str]
+    at: Mapped[datetime]
+    item: Mapped[str]
+    behaviour: Mapped[str]
+    quantity: Mapped[float]
+    price: Mapped[float | None]
+    session: Mapped[str | None]
+    event_id: Mapped[str | None]  # by the shop; else all that is said of the event makes its key
+    received_at: Mapped[datetime]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from rolegen_graphs.words import Candidate, Outcome, Record, RoleLabel
+from rolegen_graphs.words import Behaviour, Candidate, Outcome, Path, Record, Role, RoleLabel, Slate
 
 OUTSTANDING = "outstanding: written to a nearline batch, no answer read yet"
 """``error`` of a call that was exported and is not answered; its tokens and cost are estimates"""
@@ -129,3 +129,71 @@ class Experience(Record):
     """grounded ones of the paths that were used, in their order"""
     labels: tuple[RoleLabel, ...]
     outcome: Outcome
+
+
+class ToldEvent(Record):
+    """One event that a shop told a running server, ahead of the log."""
+
+    told: str
+    """natural key, see :func:`rolegen_agent.memory.told.told_key`"""
+    user: str
+    at: datetime
+    item: str
+    behaviour: Behaviour
+    quantity: float = 1.0
+    price: float | None = None
+    session: str | None = None
+    event_id: str | None = None
+    """the shop's own id of the event"""
+
+
+class StandingCandidate(NamedTuple):
+    """A candidate of a standing decision: what a recommender needs of it, and why it is there."""
+
+    item: str
+    role: Role
+    path: int
+    score: float
+    why: str
+    """of its path"""
+
+
+class StandingLabel(NamedTuple):
+    """The role that a standing decision gave to an event."""
+
+    event: int
+    role: Role
+    confidence: float
+
+
+class Standing(NamedTuple):
+    """What remains of a decision while it stands: enough to show its slate, and to rank it again."""
+
+    decision: str
+    run: str
+    user: str
+    at: datetime
+    horizon_end: datetime
+    reasoner: str
+    slate: Slate
+    candidates: tuple[StandingCandidate, ...]
+    """grounded ones of the paths that were used in the last round, in their order"""
+    labels: tuple[StandingLabel, ...]
+    """of the last round"""
+
+
+class Reasoned(Record):
+    """What one reasoner said in the last round of one decision, for a student to learn."""
+
+    decision: str
+    run: str
+    user: str
+    at: datetime
+    labels: tuple[RoleLabel, ...] | None
+    """None where somebody else labelled"""
+    paths: tuple[Path, ...] | None
+    """None where somebody else proposed"""
+    candidates: tuple[Candidate, ...]
+    """what became of the specs of all paths"""
+    chosen: tuple[int, ...]
+    """numbers of the paths that were used"""

@@ -20,7 +20,17 @@ from ..llm.usage import Spending
 from .database import store_errors
 from .digests import tallied
 from .lessons import erase_evidence
-from .models import Base, BegunRow, DeadLetterRow, DecisionRow, LessonRow, LlmCallRow, RemovalRow, SpendingRow
+from .models import (
+    Base,
+    BegunRow,
+    DeadLetterRow,
+    DecisionRow,
+    LessonRow,
+    LlmCallRow,
+    RemovalRow,
+    SpendingRow,
+    ToldEventRow,
+)
 from .spending import REMOVED, SpendingStore
 from .store import chunks, now
 
@@ -75,8 +85,8 @@ class RemovalStore(SpendingStore):
         """Delete what was recorded before ``before``; returns the deleted rows by table.
 
         A decision goes with all that hangs below it, and with its calls, which are the cached answers; so do decisions
-        that were begun before and never recorded, calls without either, and dead letters that came before. A few hundred go at
-        a time, so that others can write meanwhile, and a killed run goes on with the same command.
+        that were begun before and never recorded, calls without either, and dead letters and told events that came before. A few
+        hundred go at a time, so that others can write meanwhile, and a killed run goes on with the same command.
 
         Args:
             dry_run: only count.
@@ -85,7 +95,8 @@ class RemovalStore(SpendingStore):
         if before.tzinfo is None:
             raise InputError(f"the time {before} has no time zone", fix="pass an aware datetime")
         counts = {table.name: 0 for table in _owned()}
-        counts[DeadLetterRow.__tablename__] = self._prune_letters(before, dry_run=dry_run)
+        counts[DeadLetterRow.__tablename__] = self._prune_received(DeadLetterRow, before, dry_run=dry_run)
+        counts[ToldEventRow.__tablename__] = self._prune_received(ToldEventRow, before, dry_run=dry_run)
         with self._read() as connection:
             keys = list(connection.execute(_older(before)).scalars())
         done = 0
@@ -105,14 +116,15 @@ class RemovalStore(SpendingStore):
             self._truncate_log()
         return counts
 
-    def _prune_letters(self, before: datetime, *, dry_run: bool) -> int:
-        old = DeadLetterRow.received_at < before
+    def _prune_received(self, row: type[DeadLetterRow | ToldEventRow], before: datetime, *, dry_run: bool) -> int:
+        """Rows of a table that belong to no decision of ours, by when they came."""
+        old = row.received_at < before
         if dry_run:
             with self._read() as connection:
-                return connection.execute(select(func.count()).select_from(DeadLetterRow).where(old)).scalar_one()
+                return connection.execute(select(func.count()).select_from(row).where(old)).scalar_one()
         with self._write() as connection:
-            gone = connection.execute(delete(DeadLetterRow).where(old)).rowcount
-            self._note(connection, "prune", before, {DeadLetterRow.__tablename__: gone})
+            gone = connection.execute(delete(row).where(old)).rowcount
+            self._note(connection, "prune", before, {row.__tablename__: gone})
         return gone
 
     def removals(self) -> tuple[tuple[datetime, str], ...]:

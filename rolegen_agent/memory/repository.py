@@ -21,11 +21,12 @@ from .database import OUTAGE_SECONDS
 from .endings import EndingStore
 from .export import ExportStore
 from .feedback import FeedbackStore
-from .improvement import ImprovementStore
 from .lessons import LessonStore
 from .removal import RemovalStore
 from .slates import SlateStore
 from .store import DEFAULT_HORIZON_DAYS
+from .teaching import TeachingStore
+from .told import ToldStore
 from .verification.run import VerificationStore
 
 
@@ -52,7 +53,8 @@ class Memory(
     FeedbackStore,
     LessonStore,
     EndingStore,
-    ImprovementStore,
+    ToldStore,
+    TeachingStore,
     CallStore,
     RemovalStore,
     ExportStore,

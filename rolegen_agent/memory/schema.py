@@ -15,7 +15,7 @@ from .digests import fill as fill_digests
 
 VERSION_TABLE = "rolegen_schema"
 """not Alembic's usual name: a server database may serve other programs that use Alembic too"""
-REVISIONS: tuple[str, ...] = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
+REVISIONS: tuple[str, ...] = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
 """all revisions in order; kept here so that opening a current database does not import Alembic (0.3 s)"""
 _UPGRADE_LOCK = 0x726F6C65
 """key of the PostgreSQL advisory lock that lets one process migrate at a time"""

@@ -13,6 +13,7 @@ import ipaddress
 from base64 import b64encode
 from collections.abc import Collection
 from http.cookies import CookieError, SimpleCookie
+from typing import ClassVar
 from urllib.parse import parse_qsl, urlencode
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -58,6 +59,9 @@ class Guard:
         token: what a visitor must know; None asks for nothing.
     """
 
+    methods: ClassVar[tuple[str, ...]] = ("GET", "HEAD")
+    refused: ClassVar[str] = "These pages are for reading only."
+
     def __init__(self, app: ASGIApp, *, hosts: Collection[str] | None, token: str | None) -> None:
         self._app, self._hosts, self._token = app, hosts, token
 
@@ -74,8 +78,8 @@ class Guard:
         headers = Headers(scope=scope)
         if self._hosts is not None and _host_of(headers.get("host", "")) not in self._hosts:
             return PlainTextResponse("This host name is not served here; use the address that was printed.", 421)
-        if scope["method"] not in ("GET", "HEAD"):
-            return PlainTextResponse("These pages are for reading only.", 405, {"allow": "GET, HEAD"})
+        if scope["method"] not in self.methods:
+            return PlainTextResponse(self.refused, 405, {"allow": ", ".join(self.methods)})
         return None if self._token is None else self._ask(scope, headers, self._token)
 
     def _ask(self, scope: Scope, headers: Headers, token: str) -> Response | None:
@@ -87,12 +91,17 @@ class Guard:
             answer = RedirectResponse(scope.get("path", "/") + (f"?{rest}" if rest else ""), 303)
             answer.set_cookie(COOKIE, _kept(token), httponly=True, samesite="strict", secure=scope["scheme"] == "https")
             return answer
-        bearer = headers.get("authorization", "")
-        if bearer.startswith("Bearer ") and _same(bearer.removeprefix("Bearer "), token):
+        if bears(headers, token):
             return None
         if _same(_cookie(headers.get("cookie", "")), _kept(token)):
             return None
         return PlainTextResponse("A token is needed: open the address that `rolegen inspect` printed.", 401)
+
+
+def bears(headers: Headers, token: str) -> bool:
+    """Whether a request bears the token as a program sends it."""
+    bearer = headers.get("authorization", "")
+    return bearer.startswith("Bearer ") and _same(bearer.removeprefix("Bearer "), token)
 
 
 def _guarded(send: Send) -> Send:

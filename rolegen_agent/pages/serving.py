@@ -1,4 +1,4 @@
-"""Running the pages until Ctrl-C."""
+"""Running an app until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from rolegen_errors import InputError
 
 
-def serve(app: FastAPI, host: str, port: int, ready: Callable[[int], None]) -> None:
+def serve(app: FastAPI, host: str, port: int, ready: Callable[[int], None], *, what: str = "pages") -> None:
     """Serve ``app`` at an address; ``ready`` is told the port once it is taken.
 
     Raises:
@@ -22,12 +22,12 @@ def serve(app: FastAPI, host: str, port: int, ready: Callable[[int], None]) -> N
         taken = socket.create_server((host, port), family=family)
     except OSError as error:
         raise InputError(
-            f"pages cannot be served: {error.strerror or error}",
+            f"{what} cannot be served: {error.strerror or error}",
             where=f"{host}:{port}",
             fix="give another --port, or 0 for a free one",
         ) from error
     with taken:
         ready(taken.getsockname()[1])
         # No log of requests: addresses name users.
-        config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, lifespan="off")
+        config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
         uvicorn.Server(config).run(sockets=[taken])

@@ -99,6 +99,9 @@ def reasoner_words(reasoner: str) -> str:
     """
     if reasoner == "evidence":
         return "the evidence reasoner (log statistics and the backbone; no LLM was called)"
+    if reasoner.startswith("student:"):
+        teacher = reasoner.removeprefix("student:")
+        return f"a student of {teacher} (a small model distilled from its decisions; no LLM was called)"
     if reasoner == "mixed":
-        return "an LLM, with the evidence reasoner standing in where the LLM gave no valid answer"
+        return "several: one stood in where another gave no valid answer"
     return f"the LLM {reasoner.removeprefix('llm:')}"

@@ -110,6 +110,16 @@ def exported_spans(project: Project, *, tell: Callable[[str], None] | None = Non
             tell(line) if tell is not None else sys.stderr.write(f"{line}\n")
 
 
+def deliver_spans() -> None:
+    """Send the spans that wait, in a process that goes on and may be killed."""
+    if tracing():
+        from opentelemetry import trace
+
+        flush = getattr(trace.get_tracer_provider(), "force_flush", None)  # a provider of others need not have it
+        if flush is not None:
+            flush(int(1000 * FAREWELL_S))
+
+
 def _begin(project: Project, delivery: Delivery) -> TracerProvider:
     try:
         from openinference.instrumentation.langchain import LangChainInstrumentor

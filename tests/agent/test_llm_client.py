@@ -296,7 +296,9 @@ def test_retry_after_is_honoured_in_milliseconds_and_from_an_overloaded_server(
 
 
 @pytest.mark.parametrize(
-    "asked_for", ["3600", "inf", format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True)]
+    "asked_for",
+    ["3600", "inf", format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True)],
+    ids=["seconds", "for ever", "until tomorrow"],  # several processes collect it, and must find the same names
 )
 def test_an_endpoint_that_asks_for_too_long_a_pause_gets_no_second_request(connect: Connect, asked_for: str) -> None:
     waits: list[float] = []

@@ -22,10 +22,11 @@ from sqlalchemy import Constraint, Index, column, create_engine, inspect, make_u
 from rolegen_agent.feedback import record_rows
 from rolegen_agent.feedback.recording import row_of
 from rolegen_agent.llm.usage import Spending
-from rolegen_agent.memory import database, open_memory
+from rolegen_agent.memory import ToldEvent, database, open_memory
 from rolegen_agent.memory.columns import dump_json
 from rolegen_agent.memory.models import Base
 from rolegen_agent.memory.schema import REVISIONS, VERSION_TABLE
+from rolegen_agent.memory.told import told_key
 from rolegen_errors import InputError, MemoryStoreError, MissingExtraError
 from rolegen_graphs.words import Attribution, Outcome
 from tests.support.decisions import make_call, make_decision
@@ -83,6 +84,8 @@ def everything(file: Path) -> dict[str, list[dict[str, Any]]]:
         memory.record_call(make_call(memory.begin("demo", "2", decision.at)))
         memory.spend("demo", decision.decision, Spending(1, 120, 0.25))
         memory.record_prompt("reason", "1", "abc", "You read logs.")
+        key = told_key("1", decision.at, "mug", "view")
+        memory.record_told([ToldEvent(told=key, user="1", at=decision.at, item="mug", behaviour="view")])
         memory.record_artefact("index", decision.at, "f1", "a/index", {"items": 3})
     return rows_of(f"sqlite:///{file}")
 

@@ -210,7 +210,7 @@ def test_the_page_needs_nothing_from_outside(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("reasoner", "expected"),
-    [("llm:qwen3", "the LLM qwen3"), ("mixed", "an LLM, with the evidence reasoner standing in")],
+    [("llm:qwen3", "the LLM qwen3"), ("mixed", "several: one stood in")],
 )
 def test_the_reasoner_is_named_as_what_it_is(reasoner: str, expected: str) -> None:
     assert reasoner_words(reasoner).startswith(expected)

@@ -15,13 +15,15 @@ from .test_arrows import modules, on_roof
 HEAVY = {"torch", "sklearn", "scipy", "altair", "polars.testing"}
 
 
-@pytest.mark.parametrize("package", ["rolegen_agent", "rolegen_graphs"])
+@pytest.mark.parametrize("package", ["rolegen_agent", "rolegen_graphs", "rolegen_agent.cli"])
 def test_the_import_is_free_of_torch(package: str, python: str, tmp_path: Path) -> None:
     script = f"import json, sys, {package}; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([python, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     loaded = set(json.loads(done.stdout))
     assert package in loaded
     assert loaded & HEAVY == set()
+    if package == "rolegen_agent.cli":  # every command waits for this
+        assert loaded & {"langgraph", "sqlalchemy", "polars", "numpy", "openai"} == set()
 
 
 def test_every_public_name_resolves_and_says_what_it_is(root: Path) -> None:

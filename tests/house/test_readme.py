@@ -1,4 +1,4 @@
-"""The README is what a newcomer runs: its blocks run here, in its order, in one empty folder."""
+"""The README is what a newcomer runs: its blocks run here, in its order, in one empty folder; then those of the pages behind it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from tests.support.snippets import Step, read, steps
 MINUTES = 10
 SMALL = {"EPOCHS": "1", "MAX_RETURNS": "600", "MAX_HINTS": "60", "MAX_SPELLS": "600"}
 """a training of seconds: what is tested is that the page's commands work, not what they reach"""
+BEHIND = ("docs/own_parts.md", "graphs/README.md", "prompts/README.md", "rolegen_agent/README.md")
+"""pages whose blocks go on in the folder that the README's blocks leave"""
 
 
 @pytest.mark.slow
@@ -21,9 +23,9 @@ def test_every_block_of_the_readme_runs(root: Path, python: str, tmp_path: Path)
     rolegen = Path(python).parent / "rolegen"
     targets = set(re.findall(r"^([\w-]+):", (root / "Makefile").read_text(encoding="utf-8"), re.M))
     environment = os.environ | {f"ROLEGEN_BACKBONE__{key}": value for key, value in SMALL.items()}
-    for step in read(root / "README.md"):
+    for page, step in [(name, step) for name in ("README.md", *BEHIND) for step in read(root / name)]:
         if step.kind == "target":
-            assert step.text in targets, f"README.md:{step.line}: the Makefile has no target {step.text!r}"
+            assert step.text in targets, f"{page}:{step.line}: the Makefile has no target {step.text!r}"
             continue
         command = [python, "-c", step.text] if step.kind == "program" else [str(rolegen), *step.arguments()]
         done = subprocess.run(
@@ -35,7 +37,7 @@ def test_every_block_of_the_readme_runs(root: Path, python: str, tmp_path: Path)
             check=False,
             timeout=60 * MINUTES,
         )
-        assert done.returncode == 0, f"README.md:{step.line}: {step.text}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        assert done.returncode == 0, f"{page}:{step.line}: {step.text}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
 
 
 def test_links_of_the_pages_lead_somewhere(root: Path) -> None:

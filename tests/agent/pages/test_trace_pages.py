@@ -273,6 +273,7 @@ def test_paging_shows_each_decision_once(page: Page, demo: Demo, monkeypatch: py
             page.wait_for_function(
                 "(first) => !document.querySelector('#list a.open').href.endsWith(first)", arg=seen[-5]
             )
+            page.wait_for_load_state()  # before that nobody listens to keys
             seen += shown(page)
         assert sorted(seen) == sorted(one.decision for one in demo.lines), sort
 
@@ -302,6 +303,7 @@ def test_keys_alone_are_enough(page: Page, demo: Demo) -> None:
     page.keyboard.press("k")
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile(demo.lines[1].decision))
+    page.wait_for_load_state()  # before that nobody listens to keys
     page.keyboard.press("g")
     page.keyboard.press("l")
     expect(page.get_by_role("heading", level=1)).to_have_text("Lessons")
