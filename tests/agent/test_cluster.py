@@ -111,7 +111,7 @@ def test_a_training_on_the_cluster_is_that_of_one_process_also_when_a_node_dies(
         assert pl.read_parquet(file).equals(pl.read_parquet(artefacts / file.relative_to(alone))), file.name
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_node_that_dies_costs_no_decision_and_no_answer(
     rolegen: Command, cluster: RayCluster, project: Path, on_server: dict[str, str], tmp_path: Path
 ) -> None:
