@@ -345,7 +345,12 @@ class RoleGen:
         )
 
     def online(
-        self, at: datetime | str | None = None, *, run: str | None = None, progress: Progress = _silent
+        self,
+        at: datetime | str | None = None,
+        *,
+        run: str | None = None,
+        apart: bool = False,
+        progress: Progress = _silent,
     ) -> Online:
         """Slates in milliseconds from what :meth:`awaken` remembered, as ``rolegen serve`` gives them over HTTP.
 
@@ -354,6 +359,8 @@ class RoleGen:
         Args:
             at: where the clock starts, for a log of the past; None: the time that it is.
             run: answer from decisions of this run only.
+            apart: rank in a process beside, for a program that answers many at once. It is spawned, so the main module may be
+                imported again (``if __name__ == "__main__":``).
 
         Raises:
             ProjectError: nothing is trained for that day, or the project has parts of its own.
@@ -363,7 +370,8 @@ class RoleGen:
         if self._own is not None:
             raise ProjectError("a server ranks with the project's backbone, not with parts that were handed over")
         self.memory  # noqa: B018 - made or upgraded here
-        return Online(self.project, at=None if at is None else moment(at), run=run, progress=progress)
+        when = None if at is None else moment(at)
+        return Online(self.project, at=when, run=run, apart=apart, progress=progress)
 
     def decide(self, user: str, at: datetime | str) -> Decision:
         """Decide on one user and remember it."""

@@ -355,6 +355,15 @@ class ServeSettings(Section):
     queue: int = Field(256, ge=1, description="requests under way at once; more are told to come back (503)")
     batch: int = Field(16, ge=1, description="slates that are computed together at most")
     beam: int = Field(50, ge=1, description="width of the search; a narrower one is faster and may miss items")
+    patience_ms: float = Field(
+        0.0,
+        ge=0,
+        description="a request waits so long to be ranked again, then what is remembered stands in for it; 0: as long as it takes",
+    )
+    apart: bool = Field(
+        True,
+        description="rank in a process beside the one that answers, so that nobody waits for others' slates; takes the memory of the artefacts twice",
+    )
     rest_days: float = Field(
         1.0,
         ge=0,

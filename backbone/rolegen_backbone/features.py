@@ -268,7 +268,8 @@ class Features:
         day = self.market_day(at)
         item_feature, popular, seasonal = self.clock.at(day)
         links = self.neighbours.at(day)
-        near, shared = (near_to(cosine, seen.own, seen.fading) for cosine in (links.by_basket, links.by_user))
+        near, near_last = near_to(links.by_basket, seen.own, seen.fading, seen.in_last)
+        (shared,) = near_to(links.by_user, seen.own, seen.fading)
         size = self.size
         pool = np.concatenate(
             [
@@ -293,7 +294,7 @@ class Features:
         feature[place, a:b] = seen.own_feature[row]
         feature[:, b] = self._price[pool] - seen.usual
         feature[:, b + 1] = np.log(near[pool] + FAR)
-        feature[:, b + 2] = np.log(near_to(links.by_basket, seen.own, seen.in_last)[pool] + FAR)
+        feature[:, b + 2] = np.log(near_last[pool] + FAR)
         feature[:, b + 3] = np.log(shared[pool] + FAR)
         if len(seen.own):
             same = (self._family[pool][:, None] == self._family[seen.own]) & (pool[:, None] != seen.own)

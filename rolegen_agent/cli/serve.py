@@ -52,7 +52,7 @@ def serve(
         token = secrets.token_urlsafe(24)
     with RoleGen.open(project) as shop:
         with bars() as progress:
-            online = shop.online(at, run=run, progress=progress)
+            online = shop.online(at, run=run, apart=shop.project.settings.serve.apart, progress=progress)
         with online:
             # Beyond loopback the token, which a strange site does not have, takes the place of the check of names.
             app = create_app(online, token=token, hosts={*LOOPBACK, host} if near else None)

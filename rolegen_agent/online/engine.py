@@ -13,15 +13,15 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
 from pydantic import ValidationError
 
-from rolegen_errors import BusyError, InputError, MemoryStoreError, ProjectError
+from rolegen_errors import BusyError, InputError, MemoryStoreError, ProjectError, RoleGenError
 from rolegen_graphs.words import Slate
 
 from ..backbone_tool import Asked, use_threads
@@ -30,7 +30,8 @@ from ..project import Project
 from .batching import Batcher
 from .day import Day, midnight, state_of
 from .figures import Figures
-from .planning import Plan, answer, make_plan, settled
+from .planning import Plan, answer, instead, make_plan, settled
+from .ranking import Ranker
 from .recording import Recorder
 from .telling import MOST_SAID, read_told
 from .users import Known, Users
@@ -42,6 +43,8 @@ OUTAGE_S = 1.0
 SPARED_S = 2.0
 """after a failure the memory is not asked for so long"""
 READERS = 2
+MOST_AHEAD = 20
+"""users of one call that are ranked before they ask"""
 Progress = Callable[[str, int, int], None]
 
 
@@ -51,6 +54,7 @@ class Online:
     Args:
         at: the time at which the server's clock starts, for a log of the past; None is the time that it is.
         run: answer from decisions of this run only; None: from the latest of any.
+        apart: rank in a process beside, see :mod:`.ranking`.
 
     Raises:
         ProjectError: nothing is trained for today, or the project ranks with parts of its own.
@@ -63,6 +67,7 @@ class Online:
         *,
         at: datetime | None = None,
         run: str | None = None,
+        apart: bool = False,
         progress: Progress = lambda stage, done, total: None,
     ) -> None:
         if project.settings.parts.own is not None:
@@ -76,7 +81,9 @@ class Online:
         now = self.clock()
         state = state_of(project, midnight(now))
         progress("load", 0, 1)
-        self.day = Day.open(project, midnight(now), beam=self._settings.beam)
+        self._faults: dict[str, str] = {}
+        self._ranker = Ranker(project, beam=self._settings.beam, fault=self._fault) if apart else None
+        self.day = self._load(midnight(now))
         progress("load", 1, 1)
         self.memory = open_memory(
             project.memory_url, horizon_days=project.settings.slate.horizon_days, outage_s=OUTAGE_S
@@ -84,7 +91,6 @@ class Online:
         self._users = Users(self.memory, run=run, limit=self._settings.users)
         self._waiting, self._lock = 0, threading.Lock()
         self.figures = Figures(lambda: self._waiting, lambda: len(self._users))
-        self._faults: dict[str, str] = {}
         self._spared_until, self._closed = 0.0, False
         self._watcher = Watcher(
             project,
@@ -92,14 +98,14 @@ class Online:
             self._users,
             clock=self.clock,
             every_s=self._settings.refresh_s,
-            beam=self._settings.beam,
             served=state,
+            load=self._load,
             serve=self._serve,
             fault=self._fault,
         )
         self._watcher.start()
         self._users.preload(now, self.day.covered, progress=lambda done, total: progress("decisions", done, total))
-        self._batcher: Batcher[Asked, Slate] = Batcher(_slates, largest=self._settings.batch)
+        self._batcher: Batcher[Asked, Slate] = Batcher(self._rank, largest=self._settings.batch)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="memory")
         self._recorder = Recorder(self.memory, self.figures)
 
@@ -118,6 +124,8 @@ class Online:
         self._closed = True
         self._watcher.close()
         self._batcher.close()
+        if self._ranker is not None:
+            self._ranker.close()
         self._readers.shutdown()
         self._recorder.close()
         self.memory.close()
@@ -153,8 +161,9 @@ class Online:
             when, known = self._at_hand(wanted)
             found, away = (known, False) if known is not None else self._read(wanted, when)
             plan = self._plan(wanted, when, found, memory_away=away)
-            slates = [self._batcher.submit(batch.key, batch.asked).result() for batch in plan.batches]
-            return self._told(plan, slates, began)
+            futures = [self._batcher.submit(batch.key, batch.asked) for batch in plan.batches]
+            late = bool(wait(futures, self._left(began)).not_done)
+            return self._told(plan, futures, began, late=late)
 
     async def aslate(self, wanted: SlateWanted) -> Answer:
         """As :meth:`slate`, without blocking the event loop."""
@@ -166,8 +175,13 @@ class Online:
                 loop = asyncio.get_running_loop()
                 found, away = await loop.run_in_executor(self._readers, self._read, wanted, when)
             plan = self._plan(wanted, when, found, memory_away=away)
-            futures = [asyncio.wrap_future(self._batcher.submit(batch.key, batch.asked)) for batch in plan.batches]
-            return self._told(plan, [await one for one in futures], began)
+            futures = [self._batcher.submit(batch.key, batch.asked) for batch in plan.batches]
+            late = False
+            if futures:
+                # Shielded: a ranking that comes too late for this request is kept for the next one.
+                waited = [asyncio.shield(asyncio.wrap_future(future)) for future in futures]
+                late = bool((await asyncio.wait(waited, timeout=self._left(began)))[1])
+            return self._told(plan, futures, began, late=late)
 
     def tell(self, events: Sequence[object]) -> EventsReport:
         """Keep what users did. It is in the memory when this returns, and serves every later request of any server.
@@ -188,6 +202,7 @@ class Online:
             raise
         finally:
             self._users.moved({one.user for one in told})
+        self._rank_ahead(list(dict.fromkeys(one.user for one in told if one.at <= now)))
         unknown = [one.item for one in told if one.item not in day.index]
         report = EventsReport(
             rows=len(events),
@@ -268,13 +283,67 @@ class Online:
             wanted, at, self.day, known, self.project.settings.slate, self._settings, memory_away=memory_away
         )
 
-    def _told(self, plan: Plan, slates: Sequence[Sequence[Slate]], began: float) -> Answer:
-        slate = settled(plan, slates, self.project.settings.slate)
+    def _left(self, began: float) -> float | None:
+        """Seconds for which a request that began then still waits to be ranked; None: for as long as it takes."""
+        patience = self._settings.patience_ms
+        return None if patience == 0 else max(0.0, patience / 1000 - (time.perf_counter() - began))
+
+    def _rank_ahead(self, users: Sequence[str]) -> None:
+        """Rank for users of whom something was told, before they ask for it."""
+        for user in users[:MOST_AHEAD]:
+            if self._closed or not self._users.holds(user):
+                continue
+            with suppress(RuntimeError):  # the readers are shut down
+                self._readers.submit(self._rank_one_ahead, user)
+
+    def _rank_one_ahead(self, user: str) -> None:
+        when = self.clock()
+        try:
+            known = self._users.find(user, when) or self._users.read([user], when, self.day.covered)[user]
+            plan = self._plan(SlateWanted(user=user), when, known, memory_away=False)
+        except RoleGenError:  # whoever asks for the slate is told
+            return
+        futures = [self._batcher.submit(batch.key, batch.asked, ahead=True) for batch in plan.batches]
+        self._keep_later(plan, futures)
+
+    def _keep_later(self, plan: Plan, futures: Sequence[Future[list[Slate]]]) -> None:
+        """What is ranked too late, or too early, for a request serves the next one."""
+
+        def ready(_done: Future[list[Slate]]) -> None:
+            if all(one.done() and not one.cancelled() and one.exception() is None for one in futures):
+                settled(plan, [one.result() for one in futures], self.project.settings.slate)
+
+        for future in futures:
+            if plan.key is None:
+                future.cancel()
+            else:
+                future.add_done_callback(ready)
+
+    def _told(self, plan: Plan, futures: Sequence[Future[list[Slate]]], began: float, *, late: bool) -> Answer:
+        if late:
+            self._keep_later(plan, futures)
+            plan = instead(plan)
+            self.figures.late()
+        slate = settled(plan, [] if late else [one.result() for one in futures], self.project.settings.slate)
         told = answer(plan, slate)
         if plan.wanted.shown:
             self._recorder.keep(told.decision, slate)
         self.figures.answered(plan.source, time.perf_counter() - began)
         return told
+
+    def _load(self, at: datetime) -> Day:
+        day = Day.open(self.project, at, beam=self._settings.beam)
+        if self._ranker is not None:
+            self._ranker.open(day)
+        return day
+
+    def _rank(self, key: Any, asked: Sequence[Asked]) -> Sequence[Slate]:
+        """One batch of equal day, variant and size."""
+        day, variant, size = key
+        found: Sequence[Slate] = (
+            day.slates(variant, asked, size) if self._ranker is None else self._ranker.slates(day, variant, asked, size)
+        )
+        return found
 
     def _serve(self, day: Day) -> None:
         self.day = day  # a request under way goes on with the one that it began with
@@ -284,10 +353,3 @@ class Online:
             self._faults[name] = what
         else:
             self._faults.pop(name, None)
-
-
-def _slates(key: Any, asked: Sequence[Asked]) -> Sequence[Slate]:
-    """One batch of equal day, variant and size."""
-    day, variant, size = key
-    found: Sequence[Slate] = day.slates(variant, asked, size)
-    return found

@@ -45,6 +45,9 @@ class Figures:
         self._shown = Counted(
             "rolegen_shown", "Shown slates by what became of them.", ["fate"], registry=self._registry
         )
+        self._late = Counted(
+            "rolegen_late", "Slates that were not ranked in time, and came from memory.", registry=self._registry
+        )
         Gauge("rolegen_waiting", "Requests under way.", registry=self._registry).set_function(waiting)
         Gauge("rolegen_users", "Users held in RAM.", registry=self._registry).set_function(users)
         self._latest: deque[float] = deque(maxlen=LATEST)
@@ -55,6 +58,10 @@ class Figures:
         """A request was answered."""
         self._seconds.labels(source).observe(seconds)
         self._latest.append(seconds)
+
+    def late(self) -> None:
+        """A ranking was not ready in time."""
+        self._late.inc()
 
     def refused(self, why: str) -> None:
         """A request was not answered."""

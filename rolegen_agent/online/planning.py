@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from rolegen_errors import InputError
 from rolegen_graphs.exploration import LONGER, drawn
 from rolegen_graphs.guard import guarded
-from rolegen_graphs.words import Slate
+from rolegen_graphs.words import Slate, SlateItem
 
 from ..backbone_tool import Asked
 from ..memory import Standing
@@ -51,7 +51,11 @@ class Plan:
     seen: Seen
     size: int
     memory_away: bool
+    barred: frozenset[str] = frozenset()
+    """items that may not be shown: the request says so, or they were just bought"""
     source: Source = "popular"
+    late: bool = False
+    """the slate stands in for one that was not ranked in time"""
     slate: Slate | None = None
     key: Hashable = None
     """under which the slate is kept with what is known of the user; None where it is not"""
@@ -91,7 +95,7 @@ def make_plan(
     standing = known.standing
     if standing is not None and not standing.at <= at < standing.horizon_end:
         standing = None
-    plan = Plan(wanted, at, day, known, standing, seen, size, memory_away)
+    plan = Plan(wanted, at, day, known, standing, seen, size, memory_away, barred)
     moved = len(seen.told) > 0
     if standing is not None and not moved and not day.moved_since(user, standing.at):
         slate = _first(standing.slate, size)
@@ -105,6 +109,35 @@ def make_plan(
     if key is not None and (kept := known.slates.get(key)) is not None:
         return replace(plan, source=source, slate=kept)
     return replace(plan, source=source, key=key, batches=_batches(plan, barred, explores=slates.explore > 0))
+
+
+def instead(plan: Plan) -> Plan:
+    """The plan for a request whose slate is not ranked in time: the remembered slate without what may not be shown, filled up
+    with what sells."""
+    day, size = plan.day, plan.size
+    kept: list[SlateItem] = []
+    if plan.standing is not None:
+        kept = [one for one in plan.standing.slate.items if day.can_show(one.item) and one.item not in plan.barred][
+            :size
+        ]
+    taken = plan.barred | {one.item for one in kept}
+    items = [*kept, *day.popular(size - len(kept), taken).items]
+    # A place that was left empty and closed up is not the one that was drawn: its probability is not known.
+    whole = plan.standing is not None and kept == list(plan.standing.slate.items[:size])
+    ranked = (
+        one
+        if whole and rank <= len(kept)
+        else one.model_copy(update={"rank": rank, "propensity": None, "drawn_from": None})
+        for rank, one in enumerate(items, start=1)
+    )
+    return replace(
+        plan,
+        source="remembered" if kept else "popular",
+        late=True,
+        slate=Slate(items=tuple(ranked)),
+        key=None,
+        batches=(),
+    )
 
 
 def settled(plan: Plan, found: Sequence[Sequence[Slate]], settings: SlateSettings) -> Slate:
@@ -139,10 +172,11 @@ def answer(plan: Plan, slate: Slate) -> Answer:
         decision=None if standing is None else standing.decision,
         decided_at=None if standing is None else standing.at,
         reasoner=None if standing is None else standing.reasoner,
-        events_seen=len(plan.seen.told),
+        events_seen=0 if plan.late else len(plan.seen.told),
         events_unseen=plan.seen.unseen,
         model=plan.day.fingerprint,
         model_as_of=plan.day.as_of,
+        late=plan.late,
         memory_away=plan.memory_away,
         items=[
             Shown(
@@ -150,7 +184,7 @@ def answer(plan: Plan, slate: Slate) -> Answer:
                 item=one.item,
                 title=one.title,
                 category=one.category,
-                probability=None if plan.source == "popular" else round(one.score, 8),
+                probability=None if plan.source == "popular" or one.score == 0 else round(one.score, 8),
                 role=one.role,
                 path=one.path,
                 why="" if one.path is None else bounded(reasons.get(one.path, ""), LONGEST_WHY),

@@ -72,6 +72,10 @@ class Users:
     def __len__(self) -> int:
         return len(self._known)
 
+    def holds(self, user: str) -> bool:
+        """Whether anything is known of the user in RAM, be it old."""
+        return user in self._known
+
     def find(self, user: str, at: datetime) -> Known | None:
         """What is known of the user in RAM, if it still holds."""
         with self._lock:

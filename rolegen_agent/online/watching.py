@@ -24,7 +24,8 @@ class Watcher:
     """One thread that looks every ``every_s`` seconds.
 
     Args:
-        serve: takes a new day into use.
+        load: opens what is to be served on a day.
+        serve: takes it into use.
         fault: is told what does not work now, by name; an empty text says that it works again.
     """
 
@@ -36,14 +37,14 @@ class Watcher:
         *,
         clock: Callable[[], datetime],
         every_s: float,
-        beam: int,
         served: tuple[object, ...],
+        load: Callable[[datetime], Day],
         serve: Callable[[Day], None],
         fault: Callable[[str, str], None],
     ) -> None:
         self._project, self._memory, self._users = project, memory, users
-        self._clock, self._every_s, self._beam = clock, every_s, beam
-        self._served, self._serve, self._fault = served, serve, fault
+        self._clock, self._every_s = clock, every_s
+        self._served, self._load, self._serve, self._fault = served, load, serve, fault
         self._failed: tuple[object, ...] = ()
         self._waits = 0
         self._decided: dict[str, str] = {}
@@ -95,7 +96,7 @@ class Watcher:
             if wanted == self._served or (wanted == self._failed and self._waits < PATIENCE):
                 self._waits += 1
                 return
-            day = Day.open(self._project, midnight(self._clock()), beam=self._beam)
+            day = self._load(midnight(self._clock()))
         except Exception as error:  # noqa: BLE001 - half of a promotion may be on the disk; what is served stays, and the fault shows
             what = error.what if isinstance(error, RoleGenError) else f"{type(error).__name__}: {error}"
             self._fault("artefacts", f"what is new cannot be served: {what}")

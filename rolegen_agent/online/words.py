@@ -120,6 +120,10 @@ class Answer(BaseModel):
     )
     model: str = Field(description="fingerprint of the artefacts")
     model_as_of: datetime = Field(description="what they have learnt from lies before")
+    late: bool = Field(
+        False,
+        description="it was to be ranked, and was not within [serve] patience_ms: what is remembered, or sells, stands instead",
+    )
     memory_away: bool = Field(False, description="the memory did not answer: decision and told events may be missing")
     items: list[Shown]
 

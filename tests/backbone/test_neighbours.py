@@ -115,10 +115,11 @@ def test_nearness_to_several_items_is_their_weighted_mean() -> None:
     near = counted(TOGETHER).at(DAY0).by_basket
     items, weight = np.array([1, 2]), np.array([3.0, 1.0], np.float32)
     expected = 0.75 * near.toarray()[1] + 0.25 * near.toarray()[2]
-    assert near_to(near, items, weight) == pytest.approx(expected)
-    assert near_to(near, items, 10 * weight) == pytest.approx(expected)  # who buys much is not nearer to everything
-    assert (near_to(near, items[:0], weight[:0]) == 0).all()
-    assert (near_to(near, items, 0 * weight) == 0).all()
+    plain, many, none = near_to(near, items, weight, 10 * weight, 0 * weight)
+    assert plain == pytest.approx(expected)
+    assert many == pytest.approx(expected)  # who buys much is not nearer to everything
+    assert (none == 0).all()
+    assert (near_to(near, items[:0], weight[:0])[0] == 0).all()
 
 
 def test_a_log_without_any_order_links_nothing() -> None:

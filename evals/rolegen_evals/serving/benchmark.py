@@ -8,6 +8,7 @@
 ``serve.per_s.rolegen``         requests answered a second
 ``serve.cpu_ms.rolegen``        processor time of the server for each request
 ``serve.share.SOURCE``          of slates that came from there
+``serve.share.late``            of slates that were to be ranked, and were answered from memory since that took too long
 ``busy.*``                      the same with people of whom half are to be ranked again
 ``highest.per_s.rolegen``       the highest rate of a ladder whose p99 stayed within 20 ms without an error
 ``rate_N.p99_ms.rolegen``       p99 of each rung
@@ -118,6 +119,8 @@ def figures_of(mix: str, taken: Sequence[Taken], seconds: float, worked_ms: floa
     for name in groups:
         if any(one.source == name for one in slates):
             figures[f"{mix}.share.{name}"] = round(sum(one.source == name for one in slates) / len(slates), 3)
+    if slates:
+        figures[f"{mix}.share.late"] = round(sum(one.late for one in slates) / len(slates), 4)
     figures[f"{mix}.errors.rolegen"] = float(sum(one.status != 200 for one in taken))
     figures[f"{mix}.per_s.rolegen"] = round(sum(one.status == 200 for one in taken) / seconds, 1)
     if math.isfinite(worked_ms):

@@ -39,6 +39,8 @@ class Taken(NamedTuple):
     """of HTTP; 0 where the connection failed"""
     source: str
     """of the slate; empty where there is none"""
+    late: bool = False
+    """it stands in for a slate that was not ranked in time"""
 
 
 @dataclass(frozen=True)
@@ -84,16 +86,17 @@ async def _drive(
         start = time.perf_counter() + 0.1
 
         async def send(due: float, kind: str, path: str, body: bytes) -> None:
-            status, source = 0, ""
+            status, source, late = 0, "", False
             try:
                 async with session.post(path, data=body, headers={"content-type": "application/json"}) as answer:
                     told = await answer.read()
                     status = answer.status
                     if status == 200 and kind != "events":
-                        source = str(json.loads(told)["source"])
+                        found = json.loads(told)
+                        source, late = str(found["source"]), bool(found["late"])
             except (aiohttp.ClientError, TimeoutError):
                 status = 0
-            taken.append(Taken(kind, due, 1000 * (time.perf_counter() - start - due), status, source))
+            taken.append(Taken(kind, due, 1000 * (time.perf_counter() - start - due), status, source, late))
 
         async with asyncio.TaskGroup() as under_way:
             for due, kind, path, body in requests:

@@ -100,6 +100,41 @@ def test_what_happened_since_ranks_the_candidates_again(online: Online, decided:
     assert {one.role for one in kept.items} & {one.role for one in before.items if one.role}
 
 
+def test_who_is_not_ranked_in_time_gets_what_is_remembered_and_the_ranking_later(copied: Decided) -> None:
+    user = copied.users[0]
+    hasty = {"serve": {"patience_ms": 1e-6}}
+    with RoleGen.open(copied.folder, overrides=hasty) as shop, shop.online(NOW) as online:
+        before = online.slate(user)
+        gone = before.items[0].item
+        late = online.slate(user, exclude=[gone])
+        assert (late.source, late.late, late.decision) == ("remembered", True, before.decision)
+        assert items_of(late)[:9] == items_of(before)[1:] and len(set(items_of(late))) == 10
+        assert [one.rank for one in late.items] == [*range(1, 11)]
+        assert asyncio.run(online.aslate(SlateWanted(user=user, events=[order(gone)]))).late
+        stranger = online.slate("nobody knows me", events=[order(gone)])
+        assert (stranger.source, stranger.late, stranger.events_seen) == ("popular", True, 0)
+        assert gone not in items_of(stranger)
+        wait_for(lambda: not online.slate(user, exclude=[gone]).late)
+        assert online.slate(user, exclude=[gone]).source == "reranked"
+        assert "rolegen_late_total" in online.figures.text().decode()
+
+
+def test_of_whom_something_is_told_the_slate_is_ready_before_they_ask(copied: Decided) -> None:
+    user = copied.users[1]
+    with RoleGen.open(copied.folder) as shop, shop.online(NOW) as patient:
+        patient.tell([{"user": user, **order(patient.slate(user).items[0].item, MORNING)}])
+        expected = patient.slate(user)
+    hasty = {"serve": {"patience_ms": 1e-6}}
+    with RoleGen.open(copied.folder, overrides=hasty) as shop, shop.online(NOW) as online:
+        bought = online.slate(copied.users[2]).items[0].item
+        online.tell([{"user": copied.users[2], **order(bought, MORNING)}])
+        wait_for(lambda: online._users.find(copied.users[2], online.clock()) is not None)
+        wait_for(lambda: not online.slate(copied.users[2]).late)
+        assert online.slate(copied.users[2]).events_seen == 1
+        wait_for(lambda: not online.slate(user).late)
+        assert items_of(online.slate(user)) == items_of(expected)
+
+
 def test_items_that_may_not_be_shown_are_not(online: Online, decided: Decided) -> None:
     user = decided.users[1]
     first = items_of(online.slate(user))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,7 @@ from rolegen_agent.pages import LOOPBACK
 from tests.support.serving import served
 from tests.support.shop import Command, Line
 
-from .conftest import NOW, Client, Decided
+from .conftest import NOW, Client, Decided, wait_for
 
 pytest_plugins = ["tests.support.postgres"]
 
@@ -70,6 +71,37 @@ def test_events_survive_kill_9_and_shown_slates_an_orderly_end(
     with open_memory(environment["ROLEGEN_MEMORY__URL"]) as memory:
         kept = memory.slate(answer["decision"], "served")
         assert [one.item for one in kept.items] == [one["item"] for one in answer["items"]]
+
+
+def test_a_ranking_process_that_dies_costs_no_slate(rolegen: Command, copied: Decided) -> None:
+    user = copied.users[0]
+    with RoleGen.open(copied.folder) as shop, shop.online(NOW) as online:
+        gone = online.slate(user).items[0].item
+        expected = [one.item for one in online.slate(user, exclude=[gone]).items]
+    with serving(rolegen, copied.folder) as (client, process):
+        ranker = ranking_process(process.pid)
+        assert ranker is not None, "nothing ranks beside the answers"
+        answer = client.post("/slate", user=user, exclude=[gone])
+        assert (answer["source"], [one["item"] for one in answer["items"]]) == ("reranked", expected)
+        os.kill(ranker, signal.SIGKILL)
+        for gone in expected[:3]:  # ranked beside the answers, as long as there is no other process
+            answer = client.post("/slate", user=user, exclude=[gone])
+            assert answer["source"] == "reranked" and len(answer["items"]) == 10
+        wait_for(lambda: client.get("/health")["status"] == "ok" and ranking_process(process.pid) != ranker)
+        answer = client.post("/slate", user=user, exclude=[gone, answer["items"][0]["item"]])
+        assert answer["source"] == "reranked" and gone not in [one["item"] for one in answer["items"]]
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        assert ranking_process(process.pid) is None
+
+
+def ranking_process(server: int) -> int | None:
+    """Its id, as Linux knows it; None while there is none."""
+    for child in Path(f"/proc/{server}/task").glob("*/children"):
+        for pid in child.read_text().split():
+            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return int(pid)
+    return None
 
 
 @contextmanager
