@@ -19,9 +19,10 @@ help:
 demo: $(READY)
 	$(BIN)/rolegen demo
 
-# Files of tests side by side, one more than two cores, since some wait; each file stays in one process, so that what it made once is made once.
+# Files of tests side by side, one more than two cores, since some wait; each file stays in one process, so that what it made once is made
+# once. They begin in the order of tests/conftest.py, the slow ones first, not with the file that holds most tests.
 test: lint
-	$(BIN)/python -m pytest -n 3 --dist loadfile --durations 20
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 20
 
 # Benchmarks that run themselves, small: what is too much for every change.
 test-long: $(READY)

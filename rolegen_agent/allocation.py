@@ -76,6 +76,17 @@ class LlmBudget:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Grant:
+    """A budget as it was shared out, in plain values: other processes can be given it, and go on with the same run."""
+
+    budget: LlmBudget
+    allotment: str
+    """what :func:`fingerprint` says of the budget and its users"""
+    rounds: Mapping[str, int]
+    """LLM rounds by user, for those who get any"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Allocation:
     """How a budget was shared out. ``asked`` of ``considered`` users get LLM calls."""
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rolegen_graphs.reports import OutcomeReport
     from rolegen_graphs.words import Decision, Outcome
 
+    from .allocation import Grant
     from .assembly import Assembly, OwnParts
     from .batch import AwakenReport
     from .distil import DistilReport
@@ -219,12 +220,26 @@ class RoleGen:
             llm_budget: calls (``200``) or dollars (``"2.50usd"``) that are spent on the users for whom thinking matters
                 most; the evidence reasoner decides on the others. Budget and users are part of the run.
         """
+        if llm_budget is None:
+            return self.awaken_by(self.assembly(at), users, at, progress=progress, stop=stop)
+        assembly, _ = self.share_out(users, at, llm_budget, progress=progress, stop=stop)
+        return self.awaken_by(assembly, users, at, progress=progress, stop=stop)
+
+    def awaken_by(
+        self,
+        assembly: Assembly,
+        users: Sequence[str],
+        at: datetime | str,
+        *,
+        progress: Progress = _silent,
+        stop: Event | None = None,
+    ) -> AwakenReport:
+        """As :meth:`awaken`, with an assembly that is at hand: of this project, for ``at``."""
         from .batch import awaken, under_way
 
-        assembly = self.assembly(at) if llm_budget is None else self._budgeted(users, at, llm_budget, progress, stop)
         settings, parts, thinking = self.project.settings, None, assembly.client is not None
         # A budget that is shared out ends with the evidence reasoner, not with a stop.
-        if assembly.client is not None and llm_budget is None and settings.budget.on_budget == "stop":
+        if assembly.client is not None and assembly.settings.granted is None and settings.budget.on_budget == "stop":
             from .llm.pausing import Pausing
 
             parts = assembly.asking(Pausing(assembly.client))
@@ -315,27 +330,32 @@ class RoleGen:
             progress=lambda done, total: progress("import", done, total),
         )
 
-    def _budgeted(
-        self, users: Sequence[str], at: datetime | str, llm_budget: str | int, progress: Progress, stop: Event | None
-    ) -> Assembly:
-        """An assembly of its own: another run than without a budget, with calls counted by itself."""
-        from .allocation import LlmBudget, fingerprint
-        from .assembly import assemble, price
+    def share_out(
+        self,
+        users: Sequence[str],
+        at: datetime | str,
+        llm_budget: str | int,
+        *,
+        progress: Progress = _silent,
+        stop: Event | None = None,
+    ) -> tuple[Assembly, Grant]:
+        """Rank ``users`` and share out an LLM budget among them: another run than without one, with calls counted by itself.
+
+        Returns:
+            What decides on them, and the same for a project that is opened elsewhere (:meth:`granted`).
+
+        Raises:
+            InputError: the budget is not understood.
+            ProjectError: no LLM is involved, or a budget in dollars without a price.
+        """
+        from .allocation import Grant, LlmBudget, fingerprint
+        from .assembly import price
         from .sharing import spend
 
-        budget, settings, when = LlmBudget.parse(llm_budget), self.project.settings, moment(at)
-        limited = settings.model_copy(update={"budget": budget.within(settings.budget)})
-        assembly = assemble(
-            Project(self.project.root, limited),
-            when,
-            self.memory,
-            chat=self._chat,
-            model=self._model,
-            allotment=fingerprint(budget, users),
-            own=self._own,
-        )
-        return spend(
-            assembly,
+        budget, when = LlmBudget.parse(llm_budget), moment(at)
+        grant = Grant(budget=budget, allotment=fingerprint(budget, users), rounds={})
+        assembly = spend(
+            self.granted(when, grant),
             users,
             when,
             budget,
@@ -343,6 +363,24 @@ class RoleGen:
             progress=lambda done, total: progress("rank", done, total),
             stop=stop,
         )
+        return assembly, replace(grant, rounds=assembly.settings.granted or {})
+
+    def granted(self, at: datetime | str, grant: Grant) -> Assembly:
+        """What decides as a budget was shared out elsewhere; nobody else is asked, and the budget holds over all."""
+        from .assembly import assemble
+
+        settings = self.project.settings
+        limited = settings.model_copy(update={"budget": grant.budget.within(settings.budget)})
+        assembly = assemble(
+            Project(self.project.root, limited),
+            moment(at),
+            self.memory,
+            chat=self._chat,
+            model=self._model,
+            allotment=grant.allotment,
+            own=self._own,
+        )
+        return replace(assembly, settings=replace(assembly.settings, granted=grant.rounds))
 
     def online(
         self,

@@ -61,11 +61,6 @@ def awaken(
         overrides.setdefault("reasoner", {})["prompts"] = str(prompts.resolve())
     if model:
         overrides["llm"] = {"model": model}
-    if ray is not None and llm_budget is not None:
-        raise ProjectError(
-            "an LLM budget is shared out by one process",
-            fix="leave out --ray, or set limits in [budget], which hold on a cluster",
-        )
     with RoleGen.open(project, overrides=overrides) as shop:
         chosen = user or shop.dormant(at)["user"].to_list()
         chosen = chosen[: limit or len(chosen)]
@@ -85,7 +80,16 @@ def awaken(
             else:
                 from ..cluster import awaken_on_ray
 
-                report = awaken_on_ray(shop, chosen, at, address=ray, workers=ray_workers, progress=progress, stop=stop)
+                report = awaken_on_ray(
+                    shop,
+                    chosen,
+                    at,
+                    address=ray,
+                    workers=ray_workers,
+                    llm_budget=llm_budget,
+                    progress=progress,
+                    stop=stop,
+                )
     if json:
         as_json(asdict(report))
     else:

@@ -17,7 +17,8 @@ from threading import Event
 from rolegen_errors import RoleGenError
 from rolegen_graphs import decision_id
 
-from ..assembly import price
+from ..allocation import Grant
+from ..assembly import Assembly, price
 from ..batch import AwakenReport
 from ..facade import Progress, RoleGen
 from ..project import moment
@@ -38,6 +39,8 @@ class ProjectOpening:
     site: Site
     at: datetime
     run: str
+    grant: Grant | None = None
+    """the LLM budget as it was shared out among all users of the command"""
 
     def open(self) -> OpenedProject:
         """The project of this node.
@@ -49,9 +52,10 @@ class ProjectOpening:
         # For as long as the actor lives: a process can export its spans to one place only.
         exported_spans(shop.project).__enter__()
         # The name of a run is a digest of training, settings and prompts: where it differs, something is not shared.
-        if shop.assembly(self.at).settings.run != self.run:
+        assembly = shop.assembly(self.at) if self.grant is None else shop.granted(self.at, self.grant)
+        if assembly.settings.run != self.run:
             raise unshared(shop.project.root)
-        return OpenedProject(shop)
+        return OpenedProject(shop, assembly)
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,13 @@ class OpenedProject:
     """The project in an actor, which is killed when there is nothing more to do: its spans leave with each chunk."""
 
     shop: RoleGen
+    assembly: Assembly
 
     def awaken(
         self, users: Sequence[str], at: datetime, *, progress: Progress, stop: Event | None = None
     ) -> AwakenReport:
         """Decide on a chunk of users."""
-        report = self.shop.awaken(users, at, progress=progress, stop=stop)
+        report = self.shop.awaken_by(self.assembly, users, at, progress=progress, stop=stop)
         deliver_spans()
         return report
 
@@ -78,6 +83,7 @@ def awaken_on_ray(
     progress: Progress,
     stop: Event,
     workers: int | None = None,
+    llm_budget: str | int | None = None,
 ) -> AwakenReport:
     """As :meth:`RoleGen.awaken`, by workers on the nodes of the cluster at ``address``, see :func:`connected`.
 
@@ -89,13 +95,18 @@ def awaken_on_ray(
     Args:
         stop: set by the caller to end after the decisions under way.
         workers: actors; None takes one for each CPU of the cluster.
+        llm_budget: as for :meth:`RoleGen.awaken`; users are ranked where the command runs.
 
     Raises:
         RoleGenError: of the first decision that failed; decisions under way are finished and kept first.
         ProjectError: the nodes do not share the project or the memory; or the cluster was lost.
     """
     started, when, settings = time.perf_counter(), moment(at), shop.project.settings
-    site, assembly = Site.of(shop), shop.assembly(when)
+    site, grant = Site.of(shop), None
+    if llm_budget is None:
+        assembly = shop.assembly(when)
+    else:
+        assembly, grant = shop.share_out(users, when, llm_budget, progress=progress, stop=stop)
     run = assembly.settings.run
     keys = {decision_id(run, user, when): user for user in dict.fromkeys(users)}
     held, spent_before = shop.memory.recorded(keys), shop.memory.spent(run)
@@ -114,7 +125,7 @@ def awaken_on_ray(
     if todo:
         with connected(address) as nodes:
             require_shared_memory(shop, nodes)
-            desk, opening = Desk.on(nodes), ProjectOpening(site, when, run)
+            desk, opening = Desk.on(nodes), ProjectOpening(site, when, run, grant)
             with desk.watched(look, halt):
                 for found in decide_in_actors(opening, todo, when, desk, size=size, actors=workers or nodes.cpus or 1):
                     if isinstance(found, AwakenReport):
@@ -146,4 +157,5 @@ def awaken_on_ray(
         stopped=(stop.is_set() or bool(budget_met)) and left > 0,
         waiting=sum(report.waiting for report in told),
         budget_met=budget_met,
+        allocation=assembly.allocation,
     )

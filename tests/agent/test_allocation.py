@@ -111,6 +111,25 @@ def test_the_budget_goes_to_the_users_of_the_highest_worth(project: Path) -> Non
         assert first.parts is not None, "an LLM's label shows both sides"
 
 
+def test_what_was_shared_out_in_one_process_is_spent_by_others(project: Path) -> None:
+    users = users_at(project, 12)
+    with ScriptedLlm() as server:
+        with opened(project, server) as shop:
+            shared, grant = shop.share_out(users, AT, BUDGET)
+            allocation = shared.allocation
+        reports = []
+        for part in (users[:6], users[6:]):  # each of them by a project that was opened elsewhere
+            with opened(project, server) as shop:
+                reports.append(shop.awaken_by(shop.granted(AT, grant), part, AT))
+        paid = len(server.chats)
+        with opened(project, server) as shop:
+            asked = asked_of(shop, users)
+            whole = shop.awaken(users, AT, llm_budget=BUDGET)
+            assert (whole.run, whole.earlier, whole.decided, whole.allocation) == (reports[0].run, 12, 0, allocation)
+    assert set(grant.rounds) == asked and len(asked) == 3
+    assert sum(report.calls for report in reports) == paid == len(server.chats) <= BUDGET
+
+
 def test_a_stop_changes_nothing_about_who_is_asked(project: Path, tmp_path: Path) -> None:
     users = users_at(project, 12)
     twin = Path(shutil.copytree(project, tmp_path / "undisturbed"))

@@ -143,6 +143,28 @@ def test_a_node_that_dies_costs_no_decision_and_no_answer(
 
 
 @pytest.mark.long
+def test_an_llm_budget_goes_to_the_same_users_as_on_one_machine(
+    rolegen: Command, cluster: RayCluster, project: Path, on_server: dict[str, str], tmp_path: Path
+) -> None:
+    with (project / "rolegen.toml").open("a", encoding="utf-8") as file:
+        file.write(LLM)
+    twin = Path(shutil.copytree(project, tmp_path / "one"))
+    base = ("awaken", "--at", AT, "--limit", str(USERS), "--reasoner", "llm", "--yes", "--json", "--llm-budget", "12")
+    with ScriptedLlm() as server:
+        llm = {"OPENAI_BASE_URL": server.url, "OPENAI_MODEL": "scripted"}
+        one = json.loads(rolegen(*base, "--project", str(twin), environment=llm).stdout)
+        ray = ("--ray", cluster.address, "--ray-workers", "2")
+        done = rolegen(*base, *ray, "--project", str(project), environment={**llm, **on_server}, timeout=2 * PATIENCE_S)
+        assert done.returncode == 0, done.stderr
+    many = json.loads(done.stdout)
+    assert (many["run"], many["allocation"], many["decided"]) == (one["run"], one["allocation"], USERS)
+    assert many["calls"] == one["calls"] <= 12 and many["allocation"]["asked"] > 0
+    with opened(project, on_server) as spread, RoleGen.open(twin) as alone:
+        users = users_at(twin, USERS)
+        assert decisions(spread, users) == about(decisions(alone, users))
+
+
+@pytest.mark.long
 def test_a_limit_of_the_run_holds_over_all_nodes_and_ctrl_c_drains(
     rolegen: Command, cluster: RayCluster, project: Path, on_server: dict[str, str]
 ) -> None:

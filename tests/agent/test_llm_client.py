@@ -225,7 +225,7 @@ def test_a_passing_failure_passes(connect: Connect, memory: Memory) -> None:
 
 
 def test_a_timeout_is_a_failure_like_any_other(connect: Connect) -> None:
-    server, client = connect("slow", "good", server={"delay_s": 5.0}, timeout_s=0.3, retries=1)
+    server, client = connect("slow", "good", server={"delay_s": 12.0}, timeout_s=3.0, retries=1)
     assert len(read(client).labels) == 6
     assert [asked.mode for asked in server.chats] == ["slow", "good"]
     server, client = connect("slow", server={"delay_s": 5.0}, timeout_s=0.3, retries=0, cache=False)
@@ -249,7 +249,7 @@ def test_an_answer_that_only_drips_is_given_up(connect: Connect, streaming: bool
             if kind == "values"
         ][-1]
 
-    server, client = connect("dripping", "good", server={"delay_s": 30.0}, timeout_s=0.5, retries=1, cache=False)
+    server, client = connect("dripping", "good", server={"delay_s": 30.0}, timeout_s=3.0, retries=1, cache=False)
     assert put(client)
     assert [asked.mode for asked in server.chats] == ["dripping", "good"]
     server, client = connect("dripping", server={"delay_s": 30.0}, timeout_s=0.3, retries=0, cache=False)

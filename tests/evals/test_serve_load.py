@@ -26,7 +26,7 @@ def test_a_server_that_stalls_is_charged_for_all_who_came_meanwhile(httpserver: 
             if not answered:
                 time.sleep(1.0)  # the stall
             answered.append(time.monotonic())
-            return Response('{"source": "popular"}', content_type="application/json")
+            return Response('{"source": "popular", "late": false}', content_type="application/json")
 
     httpserver.expect_request("/slate").respond_with_handler(one_at_a_time)
     httpserver.expect_request("/events").respond_with_handler(one_at_a_time)
