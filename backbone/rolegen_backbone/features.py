@@ -298,7 +298,8 @@ class Features:
         feature[:, b + 3] = np.log(shared[pool] + FAR)
         if len(seen.own):
             same = (self._family[pool][:, None] == self._family[seen.own]) & (pool[:, None] != seen.own)
-            feature[:, b + 4] = np.log1p(same @ seen.times)
+            # Not as a product of matrices: of truth values it warns of invalid numbers now and then, where there are none.
+            feature[:, b + 4] = np.log1p((same * seen.times).sum(axis=1))
             feature[:, b + 5 :] = self._wording(pool, seen)
         return Pool(item=pool, feature=feature, user=seen.facts, extra=len(new))
 
