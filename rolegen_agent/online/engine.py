@@ -14,14 +14,14 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
 from pydantic import ValidationError
 
-from rolegen_errors import BusyError, InputError, MemoryStoreError, ProjectError, RoleGenError
+from rolegen_errors import BusyError, InputError, MemoryStoreError, ProjectError
 from rolegen_graphs.words import Slate
 
 from ..backbone_tool import Asked, use_threads
@@ -80,34 +80,44 @@ class Online:
         use_threads(1)  # batches are small: threads within one would only fight with the server's
         now = self.clock()
         state = state_of(project, midnight(now))
-        progress("load", 0, 1)
         self._faults: dict[str, str] = {}
-        self._ranker = Ranker(project, beam=self._settings.beam, fault=self._fault) if apart else None
-        self.day = self._load(midnight(now))
-        progress("load", 1, 1)
-        self.memory = open_memory(
-            project.memory_url, horizon_days=project.settings.slate.horizon_days, outage_s=OUTAGE_S
-        )
-        self._users = Users(self.memory, run=run, limit=self._settings.users)
+        self._spared_until = 0.0
         self._waiting, self._lock = 0, threading.Lock()
-        self.figures = Figures(lambda: self._waiting, lambda: len(self._users))
-        self._spared_until, self._closed = 0.0, False
-        self._watcher = Watcher(
-            project,
-            self.memory,
-            self._users,
-            clock=self.clock,
-            every_s=self._settings.refresh_s,
-            served=state,
-            load=self._load,
-            serve=self._serve,
-            fault=self._fault,
-        )
-        self._watcher.start()
-        self._users.preload(now, self.day.covered, progress=lambda done, total: progress("decisions", done, total))
-        self._batcher: Batcher[Asked, Slate] = Batcher(self._rank, largest=self._settings.batch)
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="memory")
-        self._recorder = Recorder(self.memory, self.figures)
+        # What was opened before something fails is closed again, in the reverse order.
+        with ExitStack() as opened:
+            self._ranker = Ranker(project, beam=self._settings.beam, fault=self._fault) if apart else None
+            if self._ranker is not None:
+                opened.callback(self._ranker.close)
+            progress("load", 0, 1)
+            self.day = self._load(midnight(now))
+            progress("load", 1, 1)
+            self.memory = open_memory(
+                project.memory_url, horizon_days=project.settings.slate.horizon_days, outage_s=OUTAGE_S
+            )
+            opened.callback(self.memory.close)
+            self._users = Users(self.memory, run=run, limit=self._settings.users)
+            self.figures = Figures(lambda: self._waiting, lambda: len(self._users))
+            self._recorder = Recorder(self.memory, self.figures)
+            opened.callback(self._recorder.close)
+            self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="memory")
+            opened.callback(self._readers.shutdown)
+            self._batcher: Batcher[Asked, Slate] = Batcher(self._rank, largest=self._settings.batch)
+            opened.callback(self._batcher.close)
+            self._watcher = Watcher(
+                project,
+                self.memory,
+                self._users,
+                clock=self.clock,
+                every_s=self._settings.refresh_s,
+                served=state,
+                load=self._load,
+                serve=self._serve,
+                fault=self._fault,
+            )
+            self._watcher.start()
+            opened.callback(self._watcher.close)
+            self._users.preload(now, self.day.covered, progress=lambda done, total: progress("decisions", done, total))
+            self._opened = opened.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -119,16 +129,7 @@ class Online:
 
     def close(self) -> None:
         """Finish what is under way, write what is to be kept, and close the memory; a second time does nothing."""
-        if self._closed:
-            return
-        self._closed = True
-        self._watcher.close()
-        self._batcher.close()
-        if self._ranker is not None:
-            self._ranker.close()
-        self._readers.shutdown()
-        self._recorder.close()
-        self.memory.close()
+        self._opened.close()
 
     def clock(self) -> datetime:
         """The time of requests that name none."""
@@ -180,7 +181,10 @@ class Online:
             if futures:
                 # Shielded: a ranking that comes too late for this request is kept for the next one.
                 waited = [asyncio.shield(asyncio.wrap_future(future)) for future in futures]
-                late = bool((await asyncio.wait(waited, timeout=self._left(began)))[1])
+                _, left = await asyncio.wait(waited, timeout=self._left(began))
+                late = bool(left)
+                for one in left:
+                    one.cancel()
             return self._told(plan, futures, began, late=late)
 
     def tell(self, events: Sequence[object]) -> EventsReport:
@@ -291,17 +295,17 @@ class Online:
     def _rank_ahead(self, users: Sequence[str]) -> None:
         """Rank for users of whom something was told, before they ask for it."""
         for user in users[:MOST_AHEAD]:
-            if self._closed or not self._users.holds(user):
-                continue
-            with suppress(RuntimeError):  # the readers are shut down
-                self._readers.submit(self._rank_one_ahead, user)
+            if self._users.holds(user):
+                with suppress(RuntimeError):  # the readers are shut down: nobody will ask
+                    self._readers.submit(self._rank_one_ahead, user)
 
     def _rank_one_ahead(self, user: str) -> None:
         when = self.clock()
         try:
             known = self._users.find(user, when) or self._users.read([user], when, self.day.covered)[user]
             plan = self._plan(SlateWanted(user=user), when, known, memory_away=False)
-        except RoleGenError:  # whoever asks for the slate is told
+        except Exception:  # noqa: BLE001 - only a head start is lost; who asks for the slate is told why it fails
+            self.figures.fault("ahead")
             return
         futures = [self._batcher.submit(batch.key, batch.asked, ahead=True) for batch in plan.batches]
         self._keep_later(plan, futures)
@@ -310,7 +314,11 @@ class Online:
         """What is ranked too late, or too early, for a request serves the next one."""
 
         def ready(_done: Future[list[Slate]]) -> None:
-            if all(one.done() and not one.cancelled() and one.exception() is None for one in futures):
+            if not all(one.done() for one in futures) or any(one.cancelled() for one in futures):
+                return
+            if any(one.exception() is not None for one in futures):
+                self.figures.fault("ahead")
+            else:
                 settled(plan, [one.result() for one in futures], self.project.settings.slate)
 
         for future in futures:

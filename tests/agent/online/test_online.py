@@ -124,13 +124,19 @@ def test_of_whom_something_is_told_the_slate_is_ready_before_they_ask(copied: De
     with RoleGen.open(copied.folder) as shop, shop.online(NOW) as patient:
         patient.tell([{"user": user, **order(patient.slate(user).items[0].item, MORNING)}])
         expected = patient.slate(user)
-    hasty = {"serve": {"patience_ms": 1e-6}}
+    hasty = {"serve": {"patience_ms": 1e-6}}  # whoever waits at all is late
     with RoleGen.open(copied.folder, overrides=hasty) as shop, shop.online(NOW) as online:
-        bought = online.slate(copied.users[2]).items[0].item
-        online.tell([{"user": copied.users[2], **order(bought, MORNING)}])
-        wait_for(lambda: online._users.find(copied.users[2], online.clock()) is not None)
-        wait_for(lambda: not online.slate(copied.users[2]).late)
-        assert online.slate(copied.users[2]).events_seen == 1
+        row = {"user": copied.users[2], **order(online.slate(copied.users[2]).items[0].item, MORNING)}
+        assert online.tell([row]).recorded == 1
+
+        def ranked() -> bool:  # without asking: a late answer would have its slate ranked too
+            known = online._users.find(copied.users[2], online.clock())
+            return known is not None and len(known.slates) > 0
+
+        wait_for(ranked)
+        answer = online.slate(copied.users[2])
+        assert (answer.source, answer.late, answer.events_seen) == ("reranked", False, 1)
+        assert row["item"] not in items_of(answer)
         wait_for(lambda: not online.slate(user).late)
         assert items_of(online.slate(user)) == items_of(expected)
 
