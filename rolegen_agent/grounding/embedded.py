@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,7 @@ class EmbeddingSimilarity:
         self._encoder, self._vectors, self._index = encoder, vectors, index
         self._known: dict[str, Vectors] = {}
         self._lock = Lock()
+        self._near = lru_cache(maxsize=min(KEPT, max(64, 200_000_000 // max(len(vectors), 1))))(self._search)
 
     @property
     def indexed(self) -> bool:
@@ -66,15 +68,19 @@ class EmbeddingSimilarity:
 
     def near(self, text: str, least: float) -> tuple[Ints, Floats]:
         """Every item whose cosine is at least ``least``, in order of codes."""
-        query = self._query(text)
-        # Most are far from anything: which ones is told by the index's one-byte vectors, a quarter of the bytes.
-        codes = self._above(query, least) if self._index is None else self._index.above(query, least)
-        scores = self.of(text, codes)
-        return codes[scores >= least], scores[scores >= least]
+        found: tuple[Ints, Floats] = self._near(text, least)
+        return found
 
     def nearest(self, text: str, allowed: Ints, category: int | None, among: int) -> Ints | None:
         """What the index names; see :meth:`~.vector_index.VectorIndex.nearest`."""
         return None if self._index is None else self._index.nearest(self._query(text), allowed)
+
+    def _search(self, text: str, least: float) -> tuple[Ints, Floats]:
+        query = self._query(text)
+        # Most are far from anything: which ones is told by the index's vectors of bits, a thirtieth of the bytes.
+        codes = self._above(query, least) if self._index is None else self._index.above(query, least)
+        scores = self.of(text, codes)
+        return codes[scores >= least], scores[scores >= least]
 
     def _above(self, query: Vectors, least: float) -> Ints:
         parts = [

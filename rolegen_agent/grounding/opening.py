@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 INDEX_ABOVE = 50_000
 """items up to which an exact search is quick enough"""
-FORMAT = "1"
+FORMAT = "2"
 KEPT = 3
 """catalogues whose folders stay: those of today and of the last changes"""
 BATCH = 1_024

@@ -1,15 +1,16 @@
 """Are the effects right? Estimates from planted logs against ``do()`` in the world that made them.
 
-==================================  =====================================================================================
-``effects.spearman.METHOD``         rank correlation with the true effects on an order over all (item, state), mean of the seeds
-``effects.in_state.METHOD``         the same within each state, mean of the states
-``effects.sign_accuracy.METHOD``    share of right signs where the true effect is clear (above 0.02 and two standard errors)
-``effects.seeds_won.dr``            share of seeds in which DR ranks better than every rival that knows no state
-``effects.covers.dr``               share of 90 % intervals that hold the true effect (itself known with an error)
-``effects.holds.dr``                the same, allowing for the error of what it is held against
-``effects.incidental_covers_0.dr``  share of the intervals of incidental items that hold 0, which is not quite their effect against the typical item's
-``effects.incidental_holds.dr``     share of them that hold the true effect, allowing for its error
-==================================  =====================================================================================
+========================================  ===============================================================================
+``effects.spearman.METHOD``               rank correlation with the true effects on an order over all (item, state), mean of the seeds
+``effects.in_state.METHOD``               the same within each state, mean of the states
+``effects.sign_accuracy.METHOD``          share of right signs where the true effect is clear (above 0.02 and two standard errors)
+``effects.seeds_won.dr``                  share of seeds in which DR ranks better than every rival that knows no state
+``effects.covers.dr``                     share of 90 % intervals that hold the true effect (itself known with an error)
+``effects.holds.dr``                      the same, allowing for the error of what it is held against
+``effects.incidental_covers_0.dr``        share of the intervals of incidental items that hold 0, which is not quite their effect against the typical item's
+``effects.incidental_covers_0_at_95.dr``  the same of 95 % intervals
+``effects.incidental_holds.dr``           share of them that hold the true effect, allowing for its error
+========================================  ===============================================================================
 
 ``unseen`` has the same figures in the world on which nothing was tuned. Methods: ``dr`` with logged propensities, ``dr_modelled``
 without them, ``permuted`` is ``dr`` with its effects handed to other items.
@@ -22,7 +23,7 @@ from datetime import timedelta
 
 import numpy as np
 import polars as pl
-from scipy import stats
+from scipy import special, stats
 
 from rolegen_agent.evidence.effects import effects
 from rolegen_agent.evidence.followed import ordered_within
@@ -37,6 +38,7 @@ from ..worlds import WORLDS, Knobs, Shop, plant, true_effects
 from .attribution import RIVALS, Observed
 
 CLEAR = 0.02
+Z_95 = float(special.ndtri(0.975))
 STATELESS = ("naive", "last_touch", "click_rate", "markov_removal")
 Progress = Callable[[str, int, int], None]
 
@@ -108,6 +110,8 @@ def one_seed(world: str, seed: int, users: int, moments: int, knobs: Knobs) -> M
     found["covers", "dr"] = _share(both, (pl.col("low") <= pl.col("effect")) & (pl.col("effect") <= pl.col("high")))
     idle = both.filter(pl.col("role") == "incidental")
     found["incidental_covers_0", "dr"] = _share(idle, (pl.col("low") <= 0) & (pl.col("high") >= 0))
+    wide = pl.col("value").abs() <= Z_95 * pl.col("spread")
+    found["incidental_covers_0_at_95", "dr"] = _share(idle, wide)
     found["holds", "dr"], found["incidental_holds", "dr"] = _share(both, holds), _share(idle, holds)
     return found
 
