@@ -38,7 +38,7 @@ class EmbeddingSimilarity:
     """
 
     threshold = 0.5  # all-MiniLM-L6-v2 on real titles: wishes that the shop can meet reach 0.6, others stay below 0.5
-    few = 20_000
+    few = 5_000
 
     def __init__(self, encoder: TextEncoder, vectors: Vectors, index: VectorIndex | None = None) -> None:
         self._encoder, self._vectors, self._index = encoder, vectors, index

@@ -120,7 +120,7 @@ def test_items_that_were_first_sold_after_the_cut_can_be_shown(name: str, tmp_pa
     planted: list[Row] = [(f"v{user}", "NEW", 20.5) for user in range(40)]
     one = shop([*random_rows(), *planted])
     assert "NEW" not in one.past(one.period.cut).ids and "NEW" in one.past(one.period.dates[1]).ids
-    slates = slates_of(of(name), one, seed=0, folder=tmp_path, progress=quiet)
+    slates = slates_of(of(name), one, seed=0, folder=tmp_path / name, progress=quiet)
     shown = [slate for key, slate in slates["discovery"].items() if key.endswith("04-01")]
     assert shown
     if name == "frequency":  # falls back on what sells, and that is the new item
@@ -142,7 +142,8 @@ def test_the_diverse_variant_is_the_same_training_ranked_otherwise(tmp_path: Pat
     diverse = replace(SMALL, name="rolegen_diverse", diversity=DIVERSE)
     assert diverse.settings != SMALL.settings, "finished slates of one must not pass for the other's"
     plain, varied = (
-        slates_of(variant, one, seed=0, folder=tmp_path, progress=quiet)["all"] for variant in (SMALL, diverse)
+        slates_of(variant, one, seed=0, folder=tmp_path / variant.name, progress=quiet)["all"]
+        for variant in (SMALL, diverse)
     )
     assert plain.keys() == varied.keys() and plain != varied
     assert all(slate[0] == varied[key][0] and len(varied[key]) == len(slate) for key, slate in plain.items())

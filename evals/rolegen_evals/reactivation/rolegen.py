@@ -1,7 +1,7 @@
 """Our system and its ablations: a backbone trained before the cut, asked with and without reasoned candidates.
 
-A variant is a name with overrides of ``Sizes`` and ``TrainConfig`` and a choice of candidates. Each variant
-trains in a folder of its own. No LLM is called: candidates are those of the evidence reasoner, as of each decision.
+A variant is a name with overrides of ``Sizes`` and ``TrainConfig`` and a choice of candidates. Variants with the same
+training share it. No LLM is called: candidates are those of the evidence reasoner, as of each decision.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ class Variant:
         """Train, or read back or resume what the same choices trained before."""
         chosen = self._training
         told = "\n".join((plain(chosen), str(seed), past.fingerprint, code_of(self.modules)))
-        home = folder / f"backbone-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+        # Beside the variants' folders: those that only ask in another way share one training.
+        home = folder.parent / f"backbone-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
         if not (home / "backbone.json").exists():
             config = TrainConfig(**{**chosen["config"], "seed": seed})
 
