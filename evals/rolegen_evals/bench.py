@@ -187,6 +187,14 @@ def scale(order: Order) -> Result:
     )
 
 
+def costs(order: Order) -> Result:
+    """Bytes, processor seconds and transactions of an event, of a decision, and of one with an LLM: what the plan is made of."""
+    from .scale.costs import run_costs
+
+    order.only("costs")
+    return run_costs(quick=order.quick, progress=order.progress)
+
+
 def plan(order: Order) -> Result:
     """What many users take, from measured figures: bytes, calls, hours, writes; and a simulation of the fleet."""
     from .scale.page import run_plan
@@ -255,6 +263,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "pages": pages,
     "serve": serve,
     "scale": scale,
+    "costs": costs,
     "plan": plan,
 }
 

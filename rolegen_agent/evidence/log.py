@@ -74,6 +74,11 @@ def require_zone(at: datetime) -> datetime:
 def read_catalogue(items: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:
     """The catalogue in code order, with codes, and the names of the categories in theirs."""
     require_columns(items, ITEM_COLUMNS, "items")
+    if items["category"].null_count():
+        raise InputError(
+            f"item {items.filter(pl.col('category').is_null())['item'].min()!r} has no category",
+            fix="give each item one, if need be the same; rolegen_agent.artefacts.known_items makes them from titles",
+        )
     catalogue = items.select(ITEM_COLUMNS).sort("item").with_row_index("code")
     categories = catalogue["category"].unique().sort()
     codes = pl.DataFrame({"category": categories}).with_row_index("category_code")

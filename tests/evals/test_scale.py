@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from rolegen_errors import InputError
 from rolegen_evals.bench import Order, run
 from rolegen_evals.scale.benchmark import run_scale
 from rolegen_evals.scale.page import plan_for, with_plan
+from rolegen_evals.scale.plan import MEASURED, read_measured
 from rolegen_evals.scale.simulation import Decision, Fleet, simulate
 from tests.support.postgres import SERVER
 
@@ -50,11 +52,35 @@ def test_the_page_says_what_the_script_says(root: Path) -> None:
         with_plan("nothing", plan_for())
 
 
+def test_a_plan_is_not_written_into_a_page_that_is_not_there(tmp_path: Path) -> None:
+    order = Order(progress=lambda stage, done, total: None, report=tmp_path / "plan.md")
+    with pytest.raises(InputError, match="no such page"):
+        run("plan", order)
+
+
 def test_a_plan_for_others_is_another_plan() -> None:
     order = Order(progress=lambda stage, done, total: None, users=1e6, items=1e5)
     figures = run("plan", order).figures
     assert figures["plan.events.1000000"] == 1e8
     assert figures["simulated.decisions_per_s.1000000"] > 0
+
+
+def test_what_the_plan_is_computed_from_is_measured_by_one_command(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROLEGEN_BENCH_POSTGRES", SERVER)
+    found = run("costs", Order(progress=lambda stage, done, total: None, quick=True)).figures
+    wanted = [one for one in tomllib.loads(MEASURED.read_text("utf-8")).values() if one["result"] == "costs"]
+    assert {key for one in wanted for key in one["figures"]} <= set(found)
+    assert all(value > 0 for value in found.values())
+    assert found["decision.calls.llm"] >= 2 and found["decision.tokens.llm"] > 1000
+    assert found["decision.commits.llm"] > found["decision.commits.plain"] > 1, "an LLM's calls are kept one by one"
+    assert 5 < found["store.bytes_per_event.log"] < 100
+
+
+def test_a_plan_says_which_result_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"costs\.json"):
+        read_measured(tmp_path)
 
 
 def test_the_curve_counts_every_decision_and_goes_on_where_it_stopped(

@@ -52,6 +52,11 @@ def installed(wheel: Path, python: str, tmp_path_factory: pytest.TempPathFactory
     return venv / "bin"
 
 
+def test_what_a_plan_is_computed_from_is_in_it(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {f"rolegen_evals/scale/results/{name}.json" for name in ("costs", "speed")} <= set(names)
+
+
 def test_no_generic_name_lands_in_site_packages(wheel: Path) -> None:
     names = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert {name for name in names if not name.endswith(".dist-info")} == {

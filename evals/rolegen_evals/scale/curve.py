@@ -73,7 +73,7 @@ def measure(point: Point, database: str, kept: Path, progress: Callable[[int, in
     with open_memory(database, upgrade=True):
         pass
     told: dict[str, Any] = (
-        json.loads(kept.read_text("utf-8")) if kept.exists() else {"empty_bytes": _size(database), "legs": []}
+        json.loads(kept.read_text("utf-8")) if kept.exists() else {"empty_bytes": database_size(database), "legs": []}
     )
     legs = [Leg(**leg) for leg in told["legs"]]
     done = LEG * len(legs)
@@ -92,7 +92,7 @@ def measure(point: Point, database: str, kept: Path, progress: Callable[[int, in
         "start_s": legs[-1].start_s,
         "calls_per_decision": sum(leg.calls for leg in legs) / decided,
         "tokens_per_decision": sum(leg.tokens for leg in legs) / decided,
-        "bytes_per_decision": (_size(database) - told["empty_bytes"]) / found,
+        "bytes_per_decision": (database_size(database) - told["empty_bytes"]) / found,
         "wal_bytes_per_decision": sum(leg.wal_bytes for leg in legs) / decided,
         "commits_per_decision": sum(leg.commits for leg in legs) / decided,
         "missing": float(point.decisions - found),
@@ -101,7 +101,7 @@ def measure(point: Point, database: str, kept: Path, progress: Callable[[int, in
 
 def _leg(point: Point, database: str, low: int, high: int) -> Leg:
     users = tuple(user_name(number) for number in range(low, high))
-    before = _counters(database)
+    before = counters(database)
     with Endpoint(_respond) as server:
         opening = ScriptedOpening(database, server.url, RUN)
         began = time.time()
@@ -112,7 +112,7 @@ def _leg(point: Point, database: str, low: int, high: int) -> Leg:
                 decide_share, [Share(opening, users[first :: point.workers], AT) for first in range(point.workers)]
             )
     time.sleep(1.1)  # the server tells its counters once a second
-    after = _counters(database)
+    after = counters(database)
     engine = create_engine(parse_url(database))
     times = text(
         "SELECT count(*), extract(epoch FROM min(recorded_at)), extract(epoch FROM max(recorded_at)) FROM decisions"
@@ -143,7 +143,8 @@ def _by_ray(opening: ScriptedOpening, users: tuple[str, ...], workers: int) -> N
                     raise again(found)
 
 
-def _counters(database: str) -> dict[str, int]:
+def counters(database: str) -> dict[str, int]:
+    """Calls and tokens of the LLM, transactions and bytes of the server's log, up to now."""
     engine = create_engine(parse_url(database))
     with engine.connect() as connection:
         calls, tokens = connection.execute(
@@ -161,7 +162,8 @@ def _counters(database: str) -> dict[str, int]:
     return found
 
 
-def _size(database: str) -> int:
+def database_size(database: str) -> int:
+    """Bytes, indexes included."""
     engine = create_engine(parse_url(database))
     with engine.connect() as connection:
         found = _number(connection, "SELECT pg_database_size(current_database())")

@@ -38,6 +38,12 @@ def run_plan(*, users: float | None, items: float | None, report: Path | None) -
     """Figures ``plan.….…`` and ``simulated.….…``; ``report`` is a page whose part between the marks is written anew."""
     started, plan = time.perf_counter(), plan_for(users, items)
     if report is not None:
+        if not report.is_file():
+            raise InputError(
+                "there is no such page",
+                where=str(report),
+                fix="make one with the lines <!-- plan --> and <!-- /plan -->",
+            )
         report.write_text(with_plan(report.read_text("utf-8"), plan), "utf-8")
     name = f"{plan.wanted.users:.0f}"
     figures = {f"simulated.{metric}.{name}": float(value) for metric, value in asdict(plan.simulated()).items()}

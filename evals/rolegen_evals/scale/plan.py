@@ -13,13 +13,14 @@ from pathlib import Path
 
 from rolegen_errors import InputError
 
+from ..tables import read_result
 from .simulation import Decision, Fleet, Simulated, simulate
 
 MEASURED = Path(__file__).with_name("measured.toml")
+RESULTS = (Path(__file__).parents[2] / "results", Path(__file__).with_name("results"))
+"""of a checkout; of an installed package"""
 SEED = 1
 SIMULATED_S, WARM_UP_S = 1200.0, 60.0
-CORES = 2
-"""of the machine on which everything was measured"""
 
 
 @dataclass(frozen=True)
@@ -65,17 +66,27 @@ class Line:
     result: str
 
 
-def read_measured(file: Path = MEASURED) -> Mapping[str, Measured]:
-    """The figures by name.
+def read_measured(results: Path | None = None) -> Mapping[str, Measured]:
+    """The figures by name, from the files of results: of this checkout, or as they were when the package was built.
 
     Raises:
-        InputError: the file says something else.
+        InputError: a result is missing or lacks a figure.
     """
-    content = tomllib.loads(file.read_text("utf-8"))
-    try:
-        return {name: Measured(**told) for name, told in content.items()}
-    except TypeError as error:
-        raise InputError(f"a figure is not value, unit and source: {error}", where=str(file)) from error
+    folder = results or next((one for one in RESULTS if one.is_dir()), RESULTS[0])
+    found = {}
+    for name, told in tomllib.loads(MEASURED.read_text("utf-8")).items():
+        result = read_result(folder / f"{told['result']}.json")
+        missing = [key for key in told["figures"] if key not in result.figures]
+        if missing:
+            raise InputError(
+                f"the result has no figure {missing[0]!r}",
+                where=str(folder / f"{told['result']}.json"),
+                fix=f"rolegen bench all --only {told['result']}",
+            )
+        value = told.get("times", 1.0) * sum(result.figures[key] for key in told["figures"])
+        source = f"`rolegen bench {result.name}`, commit {result.commit}, {result.machine}"
+        found[name] = Measured(value, told["unit"], source)
+    return found
 
 
 @dataclass(frozen=True)
