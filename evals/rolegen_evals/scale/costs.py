@@ -120,7 +120,8 @@ def _plain(one_in: int) -> dict[str, float]:
             shop.train(AT)
             users = shop.dormant(AT)["user"].sort().to_list()
             shop.awaken(users[:2], AT)  # opens and counts what all decisions share
-            size, before, begun = database_size(memory), counters(memory), time.process_time()
+            size, before = database_size(memory), counters(memory)
+            begun = time.process_time()
             decided = shop.awaken(users, AT).decided
             cpu_s = time.process_time() - begun
         time.sleep(1.1)  # the server tells its counters once a second
