@@ -20,7 +20,7 @@ from rolegen_evals.reactivation.ease import _weights
 from rolegen_evals.reactivation.errors import errors
 from rolegen_evals.reactivation.item_knn import similarity
 from rolegen_evals.reactivation.judge import Catalogue, judge
-from rolegen_evals.reactivation.lineup import BASELINES, tuned
+from rolegen_evals.reactivation.lineup import BASELINES, SIMPLE, tuned
 from rolegen_evals.reactivation.page import write_reactivation_page
 from rolegen_evals.reactivation.protocol import TASKS, VALIDATION, Case, Cases
 from rolegen_evals.reactivation.run import Finished, TaskSlates, run_system
@@ -218,5 +218,7 @@ def test_a_benchmark_refuses_what_it_cannot_do(tmp_path: Path) -> None:
         run("demo", Order(progress=quiet, report=tmp_path / "page.html"))
     with pytest.raises(ProjectError, match="no system 'magic'"):
         run("reactivation", Order(progress=quiet, without=("magic",), work=tmp_path))
+    with pytest.raises(ProjectError, match="nothing is left"):
+        run("reactivation", Order(progress=quiet, without=SIMPLE, work=tmp_path))
     with pytest.raises(ProjectError, match="there is no benchmark 'x'"):
         run("x", Order(progress=quiet))

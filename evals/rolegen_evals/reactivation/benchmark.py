@@ -63,13 +63,17 @@ def run_reactivation(
     """Run all systems but ``without`` (of ``quick`` only the cheap ones) and judge them.
 
     Raises:
-        ProjectError: a system in ``without`` does not exist, or SASRec is wanted and RecTools cannot be found.
+        ProjectError: a system in ``without`` does not exist, no simple baseline is left, or SASRec is wanted and RecTools cannot be found.
     """
     started = time.perf_counter()
     systems = lineup(quick=quick)
     if strange := [name for name in without if name not in systems and name != "sasrec"]:
         raise ProjectError(f"there is no system {strange[0]!r}", fix=f"the systems are {', '.join(systems)}")
     systems = {name: system for name, system in systems.items() if name not in without}
+    if not set(SIMPLE) & set(systems):
+        raise ProjectError(
+            "nothing is left that the others could be measured against", fix=f"leave one of these in: {', '.join(SIMPLE)}"
+        )
     if "sasrec" in systems:
         interpreter()  # says before the long run, not at its end, that RecTools is missing
     frames = bundled(work / "shop")
