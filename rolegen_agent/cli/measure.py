@@ -10,6 +10,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from rolegen_errors import ProjectError
+
 from ..report.words import reasoner_words
 from .options import JsonOption
 from .show import as_json, bars, err, out, stop_on_interrupt
@@ -115,7 +117,18 @@ def bench(
         _tables(results)
         return
     if name == "all":
-        _all(results, data, quick, only or [])
+        unknown = {
+            "json": json,
+            "report": report,
+            "work": work,
+            "validation": validation,
+            "users": users,
+            "items": items,
+        }
+        for option, given in unknown.items():
+            if given:
+                raise ProjectError(f"'all' knows no --{option}", fix="run that benchmark by its own name")
+        _all(results, data, quick, only or [], tuple(without or ()), seeds)
         return
     with bars() as progress:
         order = Order(
@@ -139,14 +152,17 @@ def bench(
             out.print(f"wrote {file}", markup=False, soft_wrap=True)
 
 
-def _all(results: Path, data: Path | None, quick: bool, only: list[str]) -> None:
+def _all(
+    results: Path, data: Path | None, quick: bool, only: list[str], without: tuple[str, ...], seeds: int | None
+) -> None:
     from rolegen_evals.all_benchmarks import run_all
     from rolegen_evals.bench import Order
 
     if quick:  # for the shape only: it may not stand where the real figures stand
         results = Path(".rolegen-bench") / "quick"
     with bars() as progress:
-        found = run_all(Order(progress=progress, data=data, quick=quick), results, only=only, tell=out.print)
+        order = Order(progress=progress, data=data, quick=quick, without=without, seeds=seeds)
+        found = run_all(order, results, only=only, tell=out.print)
     for said, names in (("written", found.written), ("measured at this commit before", found.kept)):
         if names:
             out.print(f"{said}: {', '.join(names)}; {results}", markup=False, soft_wrap=True)

@@ -143,6 +143,7 @@ def test_wrong_words_are_refused_with_the_right_ones(line: Line, own: Path) -> N
     refused(line("awaken", "--at", "2024-09-01", "--reasoner", "magic"), "kind", "evidence")
     refused(line("evidence", "A1"), "nothing was trained")
     refused(line("bench", "magic"), "there is no benchmark 'magic'", "reactivation")
+    refused(line("bench", "all", "--report", "page.html"), "'all' knows no --report", "by its own name")
 
 
 def test_a_log_that_is_too_short_to_learn_from_says_so(line: Line, own: Path) -> None:
