@@ -72,7 +72,8 @@ def run_reactivation(
     systems = {name: system for name, system in systems.items() if name not in without}
     if not set(SIMPLE) & set(systems):
         raise ProjectError(
-            "nothing is left that the others could be measured against", fix=f"leave one of these in: {', '.join(SIMPLE)}"
+            "nothing is left that the others could be measured against",
+            fix=f"leave one of these in: {', '.join(SIMPLE)}",
         )
     if "sasrec" in systems:
         interpreter()  # says before the long run, not at its end, that RecTools is missing
