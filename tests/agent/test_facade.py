@@ -16,6 +16,7 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import rolegen_prompts
 from rolegen_agent import artefacts, facade
@@ -53,6 +54,19 @@ def test_the_slate_holds_items_of_the_catalogue_that_were_sold_before(shop: Role
             # What only reasoning brought in waits for the lower half, however probable it is said to be.
             upper = scores if slate is alone else scores[:5]
             assert upper == sorted(upper, reverse=True)
+
+
+def test_decisions_side_by_side_have_one_thread_each(shop: RoleGen) -> None:
+    """Torch's and every BLAS's: a second thread of either waits by counting, at the price of the decision beside it."""
+    before = torch.get_num_threads()
+    with threadpool_limits(2, user_api="blas"):
+        try:
+            torch.set_num_threads(2)
+            shop.decide(*users_at(shop.project.root, 1), AT)
+            blas = [one for one in threadpool_info() if one["user_api"] == "blas"]
+            assert blas and {one["num_threads"] for one in blas} == {1} and torch.get_num_threads() == 1
+        finally:
+            torch.set_num_threads(before)
 
 
 def test_diversity_keeps_the_first_place_and_changes_no_score(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

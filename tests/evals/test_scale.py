@@ -65,6 +65,7 @@ def test_a_plan_for_others_is_another_plan() -> None:
     assert figures["simulated.decisions_per_s.1000000"] > 0
 
 
+@pytest.mark.long
 def test_what_the_plan_is_computed_from_is_measured_by_one_command(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
