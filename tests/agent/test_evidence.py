@@ -273,6 +273,9 @@ def test_unknown_names_and_bad_input_say_what_to_do() -> None:
         compute_evidence(events.drop("behaviour"), items, at=AT)
     with pytest.raises(InputError, match="timezone"):
         compute_evidence(events, items, at=AT.replace(tzinfo=None))
+    nameless = items.with_columns(category=pl.lit(None, pl.String))
+    with pytest.raises(InputError, match="'cup' has no category"):
+        compute_evidence(events, nameless, at=AT)
 
 
 def items_of(events: pl.DataFrame) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -163,7 +164,9 @@ def test_a_batch_waits_for_a_locked_file(locked: Path, tmp_path: Path) -> None:
         assert run(job, llm).decided == 2
 
 
-@pytest.mark.skipif(postgres_programs() is None, reason="PostgreSQL's server is not installed")
+@pytest.mark.skipif(
+    postgres_programs() is None and not os.environ.get("CI"), reason="PostgreSQL's server is not installed"
+)
 def test_a_batch_waits_for_a_restart_and_goes_on_after_an_outage(twin: Rows) -> None:
     llm = CountingLlm(0.02)
     with own_cluster() as cluster, llm.server, ThreadPoolExecutor(1) as pool:
