@@ -9,7 +9,7 @@ from pathlib import Path
 from rolegen_agent import RoleGen
 from rolegen_prompts import PromptPack, next_version
 
-from ..reasoning.loop import Trial, prepare
+from ..reasoning.loop import FIRST_SEED, Trial, prepare
 from ..suites.cases import build_cases
 from ..suites.runner import evaluate
 from ..suites.runs import Run
@@ -60,7 +60,7 @@ class PlantedSuite:
 
 def planted_suite(folder: Path, *, users: int, count: int, progress: Progress) -> PlantedSuite:
     """Make it, or find it in ``folder``; ``count`` cases of ``users`` planted ones."""
-    trial = prepare(folder, users=users, asked=users, progress=progress, training=TRAINING)
+    trial = prepare(folder, seed=FIRST_SEED, users=users, asked=users, progress=progress, training=TRAINING)
     made = PlantedSuite(trial, trial.folder / "suite", trial.folder.resolve() / "told")
     if not made.told.exists():
         default = PromptPack.default()

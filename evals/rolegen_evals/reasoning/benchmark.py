@@ -24,6 +24,8 @@ from .speed import speed_figures
 
 SEEDS, USERS, MOMENTS = 5, 20_000, 900
 """as the figures are stated; ``--quick`` takes less of everything, for the shape only"""
+SHOPS = 3
+"""planted shops that slates are judged in: one is not enough to tell a tenth of recall from chance"""
 CODE = ("rolegen_agent.evidence", "rolegen_agent.reasoning", "rolegen_evals.worlds", "rolegen_evals.reasoning")
 LOOP_CODE = (*CODE, "rolegen_graphs", "rolegen_backbone", "rolegen_agent.grounding", "rolegen_prompts")
 Progress = Callable[[str, int, int], None]
@@ -86,14 +88,16 @@ def run_reasoning(*, work: Path, progress: Progress, quick: bool, seeds: int | N
     )
     figures |= parts.once("speed", CODE, quick, lambda: speed_figures(work, quick=quick, progress=progress))
     planted, asked, broken = (1_200, 12, 2) if quick else (10_000, 400, 40)
+    shops = min(count, SHOPS)
     model = os.environ.get("OPENAI_MODEL")
     figures |= parts.once(
         "loop",
         LOOP_CODE,
-        (planted, asked, broken, model),
+        (shops, planted, asked, broken, model),
         # A memory of other code must not answer for this one: its decisions would be taken for finished.
         lambda: loop_figures(
             work / f"shop-{code_of(LOOP_CODE)[:12]}",
+            shops=shops,
             users=planted,
             asked=asked,
             broken=broken,

@@ -1,9 +1,10 @@
 """What reasoning is worth in the whole loop: a planted shop, the real product, and LLMs that are good, useless, hostile or broken.
 
 ===============================  ========================================================================================
-``slate.recall10.SYSTEM``        of users who came back: bought items among the ten, divided by min(10, bought); ``backbone`` is
-                                 the slate without reasoning, ``evidence`` no LLM, the others LLMs over HTTP
-``slate_change.recall10.SYSTEM`` that, less ``backbone``'s, as a share of it; ``slate_low`` and ``slate_high`` its 95 % interval, paired
+``slate.recall10.SYSTEM``        of users who came back, of all planted shops together: bought items among the ten, divided by min(10, bought);
+                                 ``backbone`` is the slate without reasoning, ``evidence`` no LLM, the others LLMs over HTTP
+``slate_change.recall10.SYSTEM`` that, less ``backbone``'s, as a share of it; ``slate_low`` and ``slate_high`` its 95 % interval, paired by
+                                 user; ``slate_worst``: the same change in the shop where it is smallest
 ``roles_llm.macro_f1.SYSTEM``    roles after fusion, where the LLM labelled, against the planted ones; ``alone``: before fusion
 ``broken.finished.FAILURE``      share of users decided on although 30 % of the requests fail so; ``told``: of those in which somebody
                                  else had to answer, the share whose trace says so; ``stood_in``: how many these were
@@ -11,12 +12,12 @@
 ===============================  ========================================================================================
 
 A decision is taken in the middle of the log for users who have not ordered for a while; what they order by themselves afterwards is the
-target. The perfect mind knows the present need, not what will happen.
+target. The perfect mind knows the present need, not what will happen. Roles, fusion and failures are those of the first shop.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -42,6 +43,7 @@ from .scripted import FAILURES, AdversarialMind, Failure, Mind, PerfectMind, Scr
 
 KNOBS = Knobs(breadth=3, pace=3.0)
 """weeks instead of days, as the default windows of a project take it; 216 items"""
+FIRST_SEED = 7
 DECISION_DAYS = 220
 DORMANT_DAYS, HORIZON_DAYS = 30, 60
 TRAINING: Mapping[str, object] = {
@@ -78,11 +80,11 @@ class Trial:
 
 
 def prepare(
-    folder: Path, *, users: int, asked: int, progress: Progress, training: Mapping[str, object] = TRAINING
+    folder: Path, *, seed: int, users: int, asked: int, progress: Progress, training: Mapping[str, object] = TRAINING
 ) -> Trial:
     """Plant a shop, ingest it as a user would, and train; a folder in which that was done is read back."""
-    shop = WORLDS["staged"].open(7, KNOBS)
-    planted = plant(shop, users, seed=7)
+    shop = WORLDS["staged"].open(seed, KNOBS)
+    planted = plant(shop, users, seed=seed)
     ready = folder / "ready"
     if not ready.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -129,13 +131,29 @@ def llm(url: str, timeout_s: float = 30.0) -> dict[str, dict[str, object]]:
 
 
 def loop_figures(
-    folder: Path, *, users: int, asked: int, broken: int, progress: Progress, model: str | None = None
+    folder: Path, *, shops: int, users: int, asked: int, broken: int, progress: Progress, model: str | None = None
 ) -> dict[str, float]:
-    """All figures of the module; ``asked`` users for the slates, ``broken`` for each kind of failure.
+    """All figures of the module; ``asked`` users of each shop for the slates, ``broken`` for each kind of failure.
 
     ``model``: a real one, whose endpoint the environment names; its figures are called ``llm``.
     """
-    trial = prepare(folder, users=users, asked=asked, progress=progress)
+    trials, arms = [], []
+    for seed in range(FIRST_SEED, FIRST_SEED + shops):
+        trials.append(prepare(folder / f"seed-{seed}", seed=seed, users=users, asked=asked, progress=progress))
+        arms.append(_arms(trials[-1], model=model, progress=progress))
+    trial, first = trials[0], arms[0]
+    minds = {name: made for name, made in first.items() if name in MINDS}
+    found = fusion_figures(minds, _evidence(trial), dict(trial.planted.roles.iter_rows()))
+    found |= _slates(trials, arms) | _roles(trial, first) | _diversity(trial, first["evidence"])
+    for done, failure in enumerate(FAILURES):
+        progress("failures", done, len(FAILURES))
+        found |= _broken(trial, failure, trial.users[:broken])
+    progress("failures", len(FAILURES), len(FAILURES))
+    return found
+
+
+def _arms(trial: Trial, *, model: str | None, progress: Progress) -> dict[str, dict[str, Decision]]:
+    """What each system decides for the users of one shop."""
     arms = {"evidence": awaken(trial, "evidence", trial.users, {})}
     for done, (name, mind) in enumerate(MINDS.items()):
         progress("minds", done, len(MINDS))
@@ -144,14 +162,7 @@ def loop_figures(
     progress("minds", len(MINDS), len(MINDS))
     if model is not None:
         arms["llm"] = awaken(trial, "llm", trial.users, {"reasoner": {"kind": "llm"}, "llm": {"model": model}})
-    minds = {name: made for name, made in arms.items() if name in MINDS}
-    found = fusion_figures(minds, _evidence(trial), dict(trial.planted.roles.iter_rows()))
-    found |= _slates(trial, arms) | _roles(trial, arms) | _diversity(trial, arms["evidence"])
-    for done, failure in enumerate(FAILURES):
-        progress("failures", done, len(FAILURES))
-        found |= _broken(trial, failure, trial.users[:broken])
-    progress("failures", len(FAILURES), len(FAILURES))
-    return found
+    return arms
 
 
 def _evidence(trial: Trial) -> RoleEvidence:
@@ -161,27 +172,43 @@ def _evidence(trial: Trial) -> RoleEvidence:
     return EvidenceReasoner(artefacts.evidence, artefacts.market)
 
 
-def _slates(trial: Trial, arms: Mapping[str, Mapping[str, Decision]]) -> dict[str, float]:
-    back = list(trial.bought)
-    slates = {name: {user: _items(made[user].slate) for user in back} for name, made in arms.items()}
-    slates["backbone"] = {user: _items(arms["evidence"][user].slate_without_reasoning) for user in back}
-
-    def by_user(score: Scores) -> dict[str, float]:
-        return dict(zip(score.users, score.recall.tolist(), strict=True))
-
-    judged = {name: scores(slate, trial.bought) for name, slate in slates.items()}
-    usual = float(judged["backbone"].recall.mean())
-    found = {"slate.users.all": float(len(back))}
-    for name, score in judged.items():
-        found[f"slate.recall10.{name}"] = float(score.recall.mean())
-        found[f"slate.hit1.{name}"] = float(score.hit1.mean())
+def _slates(trials: Sequence[Trial], arms: Sequence[Mapping[str, Mapping[str, Decision]]]) -> dict[str, float]:
+    judged: dict[str, list[Scores]] = defaultdict(list)
+    for trial, made in zip(trials, arms, strict=True):
+        back = list(trial.bought)
+        slates = {name: {user: _items(decided[user].slate) for user in back} for name, decided in made.items()}
+        slates["backbone"] = {user: _items(made["evidence"][user].slate_without_reasoning) for user in back}
+        for name, slate in slates.items():
+            judged[name].append(scores(slate, trial.bought))
+    usual = float(np.concatenate([one.recall for one in judged["backbone"]]).mean())
+    found = {
+        "slate.users.all": float(sum(len(trial.bought) for trial in trials)),
+        "slate.shops.all": float(len(trials)),
+    }
+    for name, shops in judged.items():
+        found[f"slate.recall10.{name}"] = float(np.concatenate([one.recall for one in shops]).mean())
+        found[f"slate.hit1.{name}"] = float(np.concatenate([one.hit1 for one in shops]).mean())
         if name != "backbone" and usual:  # a share of nothing says nothing
-            change: Interval = paired_difference(by_user(score), by_user(judged["backbone"]))
+            change: Interval = paired_difference(_by_user(shops), _by_user(judged["backbone"]))
             found[f"slate_change.recall10.{name}"] = change.value / usual
+            pairs = zip(shops, judged["backbone"], strict=True)
+            found[f"slate_worst.recall10.{name}"] = min(
+                float(one.recall.mean() / alone.recall.mean()) - 1 if alone.recall.any() else 0.0
+                for one, alone in pairs
+            )
             if change.low is not None and change.high is not None:
                 found[f"slate_low.recall10.{name}"] = change.low / usual
                 found[f"slate_high.recall10.{name}"] = change.high / usual
     return found
+
+
+def _by_user(shops: Sequence[Scores]) -> dict[str, float]:
+    """Users of different shops may have the same name."""
+    return {
+        f"{number} {user}": value
+        for number, score in enumerate(shops)
+        for user, value in zip(score.users, score.recall.tolist(), strict=True)
+    }
 
 
 def _roles(trial: Trial, arms: Mapping[str, Mapping[str, Decision]]) -> dict[str, float]:
