@@ -6,6 +6,9 @@ BIN := .venv/bin
 READY := .venv/.ready
 SOURCES := rolegen_errors.py rolegen_agent graphs prompts backbone evals tests
 
+# The tests start hundreds of processes: where nothing compiled may be kept, each of them compiles all that it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-long lint format clean help
 
 help:
