@@ -14,16 +14,17 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
 from datetime import datetime
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from multiprocessing.util import Finalize
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 from typing import TYPE_CHECKING
 
 from rolegen_errors import ProjectError
 from rolegen_graphs import decision_id
 
 from .facade import Progress, RoleGen
+from .parenthood import end_with_parent
 from .project import moment
 
 if TYPE_CHECKING:
@@ -134,19 +135,6 @@ def _open(root: Path, overrides: Mapping[str, Mapping[str, object]] | None, span
         exporting.__enter__()
         # A worker ends when it gets no more work; what runs at its very end is registered here.
         Finalize(None, exporting.__exit__, args=(None, None, None), exitpriority=1)
-
-
-def end_with_parent() -> None:
-    """Let this process end when the one that started it is gone; a pool's worker would wait for work for ever. What it was
-    deciding is decided again: a decision is recorded whole or not at all."""
-    parent = parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    Thread(target=watch, name="end-with-parent", daemon=True).start()
 
 
 def _decide(users: Sequence[str], at: datetime) -> int:

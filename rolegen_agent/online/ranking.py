@@ -20,7 +20,7 @@ from rolegen_errors import ProjectError, RoleGenError
 from rolegen_graphs.words import Slate
 
 from ..backbone_tool import Asked, use_threads
-from ..processes import end_with_parent
+from ..parenthood import end_with_parent
 from ..project import Project
 from .day import Day
 

@@ -9,6 +9,7 @@ import pytest
 
 from rolegen_evals.bench import Order, run
 from rolegen_evals.reasoning.scripted import FAILURES
+from tests.support.scripted_llm import ScriptedLlm
 
 
 @pytest.mark.slow
@@ -16,10 +17,13 @@ from rolegen_evals.reasoning.scripted import FAILURES
 def test_a_quick_run_measures_all_parts_and_goes_on_where_it_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("OPENAI_MODEL", raising=False)
     seen: list[str] = []
     order = Order(progress=lambda stage, done, total: seen.append(stage), quick=True, work=tmp_path)
-    found = run("reasoning", order).figures
+    with ScriptedLlm("good") as server:
+        monkeypatch.setenv("OPENAI_MODEL", "scripted")
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        found = run("reasoning", order).figures
+    assert server.chats, "the endpoint that the environment names is measured beside the scripted minds"
     assert found["effects.spearman.dr"] > found["effects.spearman.permuted"]
     assert 0 < found["roles.macro_f1.evidence"] <= 1
     assert 0 < found["speed.users_read.update"] < 1 and 0 < found["speed_orders.users_read.update"] < 1
@@ -29,8 +33,9 @@ def test_a_quick_run_measures_all_parts_and_goes_on_where_it_stopped(
         assert found[f"broken.told.{failure}"] == 1, failure
     assert sum(found[f"broken.requests_failed.{failure}"] for failure in FAILURES) > 0
     assert found["roles_llm.alone.perfect"] == 1 > found["roles_llm.alone.adversarial"]
-    for mind in ("perfect", "random", "adversarial", "evidence", "backbone"):
+    for mind in ("perfect", "random", "adversarial", "llm", "evidence", "backbone"):
         assert 0 <= found[f"slate.recall10.{mind}"] <= 1
+    assert found["slate_worst.recall10.perfect"] == found["slate_change.recall10.perfect"], "one shop is its own worst"
     assert found["fusion.log_loss.fitted_perfect"] < found["fusion.log_loss.default_perfect"]
 
     seen.clear()
