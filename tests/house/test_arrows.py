@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,42 @@ def violations(module: str, is_package: bool, source: str) -> list[str]:
         elif other != own and not on_roof(module) and other not in MAY_IMPORT[own]:
             found.append(f"{module}:{line} imports {name}, which is not below {own}")
     return found
+
+
+def circle(sources: Mapping[str, tuple[bool, str]]) -> list[str]:
+    """Modules that import each other in a circle, now or when first needed; empty where there is none.
+
+    What is imported for types alone does not count, nor does a module's own package.
+    """
+    uses: dict[str, set[str]] = {}
+    for module, (is_package, source) in sources.items():
+        named = {name for _, name in imported(module, is_package, without_types(source))}
+        found = {name if name in sources else name.rpartition(".")[0] for name in named}
+        uses[module] = {name for name in found if name in sources and not f"{module}.".startswith(f"{name}.")}
+    try:
+        TopologicalSorter(uses).prepare()
+    except CycleError as error:
+        return [str(module) for module in error.args[1]]
+    return []
+
+
+def without_types(source: str) -> str:
+    """``source`` without what stands under ``if TYPE_CHECKING:``."""
+    tree = ast.parse(source)
+    tree.body = [n for n in tree.body if not (isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")]
+    return ast.unparse(tree)
+
+
+def test_no_files_import_each_other_in_a_circle(root: Path) -> None:
+    sources = {name: (file.name == "__init__.py", file.read_text(encoding="utf-8")) for name, file in modules(root)}
+    assert circle(sources) == []
+
+
+def test_a_circle_is_found_and_one_of_types_is_none() -> None:
+    house = {"a": (True, ""), "a.b": (False, "def f():\n    from .c import g"), "a.c": (False, "from . import b")}
+    assert set(circle(house)) == {"a.b", "a.c"}
+    types = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from . import b"
+    assert circle(house | {"a.c": (False, types)}) == []
 
 
 def test_every_file_imports_from_its_own_floor_or_from_below(root: Path) -> None:

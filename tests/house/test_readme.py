@@ -12,7 +12,7 @@ import pytest
 from tests.support.snippets import Step, read, steps
 
 MINUTES = 10
-SMALL = {"EPOCHS": "1", "MAX_RETURNS": "600", "MAX_HINTS": "60", "MAX_SPELLS": "600"}
+SMALL = {"EPOCHS": "1", "MAX_RETURNS": "600", "MAX_READ": "60", "MAX_HINTS": "60", "MAX_SPELLS": "600"}
 """a training of seconds: what is tested is that the page's commands work, not what they reach"""
 BEHIND = ("docs/own_parts.md", "graphs/README.md", "prompts/README.md", "rolegen_agent/README.md")
 """pages whose blocks go on in the folder that the README's blocks leave"""
