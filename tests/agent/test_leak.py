@@ -18,6 +18,7 @@ import pytest
 from rolegen_agent.facade import RoleGen
 from rolegen_agent.memory import Memory
 from rolegen_agent.preferences import export_preferences
+from rolegen_agent.reasoning.proposals import SEASON
 from rolegen_errors import FutureError
 from rolegen_graphs.words import Claim, Decision, Lesson, LessonEffect, Outcome, Reflection
 from tests.support.scripted_llm import ScriptedLlm, answer
@@ -52,14 +53,13 @@ def think(body: dict[str, Any]) -> str:
 
 
 def decide(folder: Path, users: list[str]) -> None:
-    """Decisions with outcomes: who was led with anything new in kind came back, so that there is something to learn."""
+    """Decisions with outcomes: who was led with something of the season came back, so that there is something to learn."""
     with RoleGen.open(folder, overrides=SETTINGS) as shop:
         shop.awaken(users, DECIDED)
         for number, user in enumerate(users):
             decision = shop.trace(user)
-            kinds = {one.kind for one in decision.rounds[-1].paths}
-            led = {one.path for one in decision.slate.items if one.path is not None}
-            back = any(path not in (0, 6) for path in led) if kinds else False
+            kinds = {path.path: path.kind for path in decision.rounds[-1].paths}
+            back = any(kinds.get(one.path) == SEASON.name for one in decision.slate.items if one.path is not None)
             back = back if number % 5 else not back
             shop.memory.record_outcome(
                 Outcome(

@@ -7,6 +7,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from tests.support.snippets import Step, read, steps
@@ -38,6 +39,14 @@ def test_every_block_of_the_readme_runs(root: Path, python: str, tmp_path: Path)
             timeout=60 * MINUTES,
         )
         assert done.returncode == 0, f"{page}:{step.line}: {step.text}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        if "orders.csv" in step.text and step.kind == "program":
+            thin_out(tmp_path / "orders.csv")
+
+
+def thin_out(log: Path) -> None:
+    """Keep one customer in four, among them the one whom the page asks about: what is tested is that its commands work."""
+    orders = pl.read_csv(log, infer_schema=False)
+    orders.filter(pl.col("customer").cast(pl.Int64) % 4 == 12349 % 4).write_csv(log)
 
 
 def test_links_of_the_pages_lead_somewhere(root: Path) -> None:

@@ -35,7 +35,6 @@ layers = 1
 history = 16
 codebook = 16
 max_read = 300
-max_hints = 100
 max_spells = 1000
 """
 
