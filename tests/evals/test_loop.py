@@ -156,6 +156,7 @@ def test_replay_figures_by_hand_and_its_calendar() -> None:
     assert found["replay_months.hit1.loop@a"] == 0.5 and found["replay_months.hit1.frozen@b"] == 1.0
 
 
+@pytest.mark.long
 def test_the_quick_benchmark_stops_goes_on_and_is_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Trainings as small as these gain nothing from a second thread, and lose minutes where somebody else uses its core.
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(os.cpu_count() or 1))

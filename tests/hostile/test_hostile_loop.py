@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser
 from rich.console import Console
 
 from rolegen_agent.facade import RoleGen
 from rolegen_agent.memory import open_memory
+from rolegen_agent.report import Report, customer_section, write_report
 from rolegen_agent.story import story
 from rolegen_agent.tool import summary
 from rolegen_errors import PromptError
@@ -24,6 +26,7 @@ from rolegen_graphs.guard import half
 from rolegen_graphs.llm.schemas import answer_schema
 from rolegen_graphs.words import ROLES, Decision
 from rolegen_prompts import PromptPack, estimate_tokens
+from tests.support.browser import Watched, chromium
 from tests.support.scripted_llm import Asked
 from tests.support.shop import Line
 
@@ -297,3 +300,36 @@ def test_the_command_line_explains_a_user_of_any_name(case: Case, hostile: Hosti
 def test_the_list_of_users_is_undisturbed(hostile: HostileShop, line: Line) -> None:
     done = line("dormant", "--at", "2011-09-01", "--limit", "0", "--project", str(hostile.folder))
     assert done.returncode == 0 and not disturbing(done.stdout) - set("<>`")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as found:
+        yield found
+
+
+def test_the_page_of_all_cases_is_only_a_page(browser: Browser, hostile: HostileShop) -> None:
+    """The report of all of them in a real browser: nothing runs, nothing leaves, nothing breaks out of its place."""
+    done = list(hostile.done.values())
+    path = write_report(
+        hostile.folder / "report.html",
+        Report(
+            title="Hostile",
+            lede="All cases.",
+            reasoner="scripted",
+            customers=[customer_section(one.decision, None) for one in done],
+        ),
+    )
+    page = browser.new_page(viewport={"width": 1000, "height": 800})
+    watched = Watched(page)
+    page.goto(path.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true })")
+    page.mouse.move(200, 400)
+    page.wait_for_load_state("networkidle")
+    assert watched.faults == []
+    assert page.evaluate("window.hacked") is None and page.url == path.as_uri()
+    assert page.locator("#customers > details").count() == len(done), "no text may open or close an element"
+    assert page.locator("img, iframe, object, base, meta[http-equiv=refresh], a[href^=javascript]").count() == 0
+    assert page.locator("#customers script, #customers style, #customers svg[onload]").count() == 0
+    assert CANARY[:40] not in path.read_text("utf-8")
+    page.close()
