@@ -2,7 +2,7 @@
 
 A page holds ``<!-- table: NAME -->``, the table, and ``<!-- /table -->``; ``tables.toml`` beside the results says what stands in it.
 Within a sentence stands ``<!-- figure: RESULT KEY FORMAT -->0.25<!-- /figure -->``: a figure as ``format`` writes it (``.2f``, ``+.1%``), with
-its interval where the result has one; the keys ``commit`` and ``machine`` need no format.
+its interval where the result has one; ``seconds`` is a key too, and ``commit`` and ``machine``, which need no format.
 """
 
 from __future__ import annotations
@@ -106,6 +106,8 @@ def _cell(figures: Mapping[str, float], column: str, system: str, table: Table) 
 
 def _said(file: Path, key: str, form: str) -> str:
     result = read_result(file)
+    if key == "seconds":
+        return format(result.seconds, form)
     return str(getattr(result, key)) if key in ("commit", "machine") else _told(result.figures, key, form, file.name)
 
 

@@ -46,12 +46,12 @@ def test_a_changed_result_changes_its_table_and_a_missing_figure_is_named(tmp_pa
     assert rendered(page.read_text("utf-8"), tmp_path) != page.read_text("utf-8")
     page.write_text(
         "One in <!-- figure: x all.hit1.others .0% -->5 %<!-- /figure -->, ours <!-- figure: x all.hit1.ours +.2f --><!-- /figure -->"
-        " (<!-- figure: x commit -->?<!-- /figure -->)",
+        " (<!-- figure: x commit -->?<!-- /figure -->, <!-- figure: x seconds .0f -->?<!-- /figure --> s)",
         "utf-8",
     )
     assert (
         re.sub("<!--.*?-->", "", rendered(page.read_text("utf-8"), tmp_path))
-        == "One in 10%, ours +0.35 [+0.20, +0.40] (c0ffee)"
+        == "One in 10%, ours +0.35 [+0.20, +0.40] (c0ffee, 1 s)"
     )
     with pytest.raises(InputError, match=r"no figure 'all\.hit9\.ours'"):
         rendered("<!-- figure: x all.hit9.ours .2f --><!-- /figure -->", tmp_path)

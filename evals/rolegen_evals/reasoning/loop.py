@@ -191,10 +191,10 @@ def _slates(trials: Sequence[Trial], arms: Sequence[Mapping[str, Mapping[str, De
         if name != "backbone" and usual:  # a share of nothing says nothing
             change: Interval = paired_difference(_by_user(shops), _by_user(judged["backbone"]))
             found[f"slate_change.recall10.{name}"] = change.value / usual
-            pairs = zip(shops, judged["backbone"], strict=True)
             found[f"slate_worst.recall10.{name}"] = min(
-                float(one.recall.mean() / alone.recall.mean()) - 1 if alone.recall.any() else 0.0
-                for one, alone in pairs
+                float(one.recall.mean() / alone.recall.mean()) - 1
+                for one, alone in zip(shops, judged["backbone"], strict=True)
+                if alone.recall.any()
             )
             if change.low is not None and change.high is not None:
                 found[f"slate_low.recall10.{name}"] = change.low / usual
