@@ -37,6 +37,23 @@ from .store import Store, below, chunks, columns, now, slate_item_ids, slates_of
 _RECORDED = select(DecisionRow.decision).where(DecisionRow.decision.in_(bindparam("keys", expanding=True)))
 
 
+_PAST = (
+    select(
+        DecisionRow.decision,
+        DecisionRow.at,
+        DecisionRow.horizon_end,
+        OutcomeRow.ordered_at,
+        OutcomeRow.final,
+        OutcomeRow.refunded_at,
+    )
+    .outerjoin(OutcomeRow, OutcomeRow.decision == DecisionRow.decision)
+    .where(DecisionRow.user_id == bindparam("user"), DecisionRow.at < bindparam("before"))
+    .order_by(DecisionRow.at, DecisionRow.decision)
+)
+_PAST_OF_RUN = _PAST.where(DecisionRow.run == bindparam("run"))
+_BEGUN_NO_MORE = delete(BegunRow).where(BegunRow.decision == bindparam("key"))
+
+
 class DecisionStore(Store):
     """The part of the memory that holds decisions."""
 
@@ -82,7 +99,7 @@ class DecisionStore(Store):
                         connection.execute(self._insert(row), many)
                 if decision.observation.lessons:
                     _refuse_own_outcome(connection, decision)
-                connection.execute(delete(BegunRow).where(BegunRow.decision == key))
+                connection.execute(_BEGUN_NO_MORE, {"key": key})
                 refresh(connection, [key])
 
     def _take_again(self, connection: Connection, decision: Decision, values: Values) -> None:
@@ -195,23 +212,10 @@ class DecisionStore(Store):
         horizon) has passed without one, and None until then. ``run`` limits them to one run, so that other
         configurations in the same database do not change what this one sees.
         """
-        query = (
-            select(
-                DecisionRow.decision,
-                DecisionRow.at,
-                DecisionRow.horizon_end,
-                OutcomeRow.ordered_at,
-                OutcomeRow.final,
-                OutcomeRow.refunded_at,
-            )
-            .outerjoin(OutcomeRow, OutcomeRow.decision == DecisionRow.decision)
-            .where(DecisionRow.user_id == user, DecisionRow.at < at)
-            .order_by(DecisionRow.at, DecisionRow.decision)
-        )
-        if run is not None:
-            query = query.where(DecisionRow.run == run)
         with self._read() as connection:
-            found = connection.execute(query).all()
+            found = connection.execute(
+                _PAST if run is None else _PAST_OF_RUN, {"user": user, "before": at, "run": run}
+            ).all()
             items = slate_item_ids(connection, [row.decision for row in found], "rolegen")
 
         def ordered(row: Any) -> bool | None:

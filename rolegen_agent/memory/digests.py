@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Text, bindparam, case, cast, delete, exists, func, select, update
@@ -59,6 +60,62 @@ _SPENT = [  # of calls that were answered or failed, not of those that a nearlin
 ]
 _CALLS = (LlmCallRow.error != OUTSTANDING,)
 
+# Each decision is recorded with all of these, and building a statement takes longer than running it: once is enough.
+_KEYS: Any = bindparam("keys", expanding=True)
+_HEADS = (
+    select(
+        DecisionRow.decision,
+        DecisionRow.run,
+        DecisionRow.user_id,
+        DecisionRow.at,
+        DecisionRow.recorded_at,
+        DecisionRow.reasoner,
+        # Taken apart here: PostgreSQL's functions refuse a document in which anything holds a NUL or a lone surrogate.
+        cast(DecisionRow.observation, Text).label("seen"),
+        OutcomeRow.ordered_at,
+        OutcomeRow.final,
+        OutcomeRow.refunded_at,
+        OutcomeRow.value,
+    )
+    .outerjoin(OutcomeRow, OutcomeRow.decision == DecisionRow.decision)
+    .where(DecisionRow.decision.in_(_KEYS))
+)
+_ROUNDS = (
+    select(RoundRow.decision, RoundRow.round, RoundRow.intent)
+    .where(RoundRow.decision.in_(_KEYS))
+    .order_by(RoundRow.decision, RoundRow.round)
+)
+
+
+def _counts(row: Any, column: Any) -> Any:
+    """How often each value of a column stands in each round."""
+    query = select(row.decision, row.round, column, func.count()).where(row.decision.in_(_KEYS))
+    return query.group_by(row.decision, row.round, column)
+
+
+_ROLES = _counts(RoleLabelRow, RoleLabelRow.role)
+_FATES = _counts(CandidateRow, CandidateRow.fate)
+_SIGNALS = _counts(SignalRow, SignalRow.kind)
+_SLATES = (
+    select(SlateItemRow.decision, SlateItemRow.policy, SlateItemRow.item, SlateItemRow.title)
+    .where(SlateItemRow.decision.in_(_KEYS), SlateItemRow.policy.in_(("rolegen", "backbone")))
+    .order_by(SlateItemRow.decision, SlateItemRow.policy, SlateItemRow.seq)
+)
+_DRAWS = select(SlateRow.decision, SlateRow.draw).where(
+    SlateRow.decision.in_(_KEYS), SlateRow.policy == "rolegen", SlateRow.draw.is_not(None)
+)
+_BY_PROMPT = (
+    LlmCallRow.decision,
+    LlmCallRow.prompt,
+    LlmCallRow.prompt_version,
+    LlmCallRow.prompt_hash,
+    LlmCallRow.model,
+)
+_SPENT_BY_PROMPT = select(*_BY_PROMPT, *_SPENT).where(LlmCallRow.decision.in_(_KEYS), *_CALLS).group_by(*_BY_PROMPT)
+_SUMMED = ("decision", "run", "cohort", "reasoner", "at", "outcome", "collapsed", "value", *SPENT)
+_DIGESTS = select(*(getattr(DigestRow, name) for name in _SUMMED)).where(DigestRow.decision.in_(_KEYS))
+_DELETE = delete(DigestRow).where(DigestRow.decision.in_(_KEYS))
+
 
 def outcome_word(ordered_at: datetime | None, final: bool | None, refunded_at: datetime | None) -> str:
     """One of ``ordered``, ``refunded``, ``not_ordered``, ``open`` (so far without an order) and ``unknown``."""
@@ -77,38 +134,19 @@ KNOWN_OUTCOMES = ("ordered", "refunded", "not_ordered")
 
 def derive(connection: Connection, keys: Sequence[str]) -> list[Values]:
     """The digests of recorded decisions (at most a few hundred), from the tables; unknown ones are left out."""
-    # Taken apart here: PostgreSQL's functions refuse a document in which anything holds a NUL or a lone surrogate.
-    seen = cast(DecisionRow.observation, Text)
-    heads = (
-        select(
-            DecisionRow.decision,
-            DecisionRow.run,
-            DecisionRow.user_id,
-            DecisionRow.at,
-            DecisionRow.recorded_at,
-            DecisionRow.reasoner,
-            seen.label("seen"),
-            OutcomeRow.ordered_at,
-            OutcomeRow.final,
-            OutcomeRow.refunded_at,
-            OutcomeRow.value,
-        )
-        .outerjoin(OutcomeRow, OutcomeRow.decision == DecisionRow.decision)
-        .where(DecisionRow.decision.in_(keys))
-    )
+    bound = {"keys": list(keys)}
     intents: dict[str, tuple[int, Any]] = {}
     counted: Counter[str] = Counter()
-    rounds = select(RoundRow.decision, RoundRow.round, RoundRow.intent).where(RoundRow.decision.in_(keys))
-    for key, number, intent in connection.execute(rounds.order_by(RoundRow.decision, RoundRow.round)):
+    for key, number, intent in connection.execute(_ROUNDS, bound):
         intents[key] = number, intent
         counted[key] += 1
-    roles = _of_last_round(connection, intents, RoleLabelRow, RoleLabelRow.role)
-    fates = _of_last_round(connection, intents, CandidateRow, CandidateRow.fate)
-    signals = _of_last_round(connection, intents, SignalRow, SignalRow.kind)
+    roles = _of_last_round(connection, intents, _ROLES)
+    fates = _of_last_round(connection, intents, _FATES)
+    signals = _of_last_round(connection, intents, _SIGNALS)
     slates = _slates(connection, keys)
     calls, prompts = _calls(connection, keys)
     found = []
-    for head in connection.execute(heads):
+    for head in connection.execute(_HEADS, bound):
         key = head.decision
         _, intent = intents.get(key, (0, None))
         items, fresh = slates.get(key, ([], 0))
@@ -140,9 +178,9 @@ def derive(connection: Connection, keys: Sequence[str]) -> list[Values]:
 
 def refresh(connection: Connection, keys: Sequence[str]) -> None:
     """Derive the digests of some decisions again and store them; the sums are :func:`tallied`'s."""
-    connection.execute(delete(DigestRow).where(DigestRow.decision.in_(keys)))
+    connection.execute(_DELETE, {"keys": list(keys)})
     if values := derive(connection, keys):
-        connection.execute(_insert(connection)(DigestRow), values)
+        connection.execute(_inserting(connection.dialect.name, DigestRow), values)
 
 
 def note_outcomes(connection: Connection, outcomes: Sequence[Outcome]) -> None:
@@ -167,11 +205,8 @@ def sums_of(connection: Connection, keys: Sequence[str]) -> Sums:
 
 
 def _add_sums(connection: Connection, keys: Sequence[str], sums: Sums) -> None:
-    names = ("decision", "run", "cohort", "reasoner", "at", "outcome", "collapsed", "value", *SPENT)
     facts: dict[str, tuple[Any, Counter[str]]] = {}
-    for row in connection.execute(
-        select(*(getattr(DigestRow, name) for name in names)).where(DigestRow.decision.in_(keys))
-    ).mappings():
+    for row in connection.execute(_DIGESTS, {"keys": list(keys)}).mappings():
         day = row["at"].replace(hour=0, minute=0, second=0, microsecond=0)
         met = Counter(
             decisions=1, known=int(row["outcome"] in KNOWN_OUTCOMES), awakened=int(row["outcome"] == "ordered")
@@ -180,12 +215,9 @@ def _add_sums(connection: Connection, keys: Sequence[str], sums: Sums) -> None:
         more = {"collapsed": int(row["collapsed"]), "value": row["value"], **{name: row[name] for name in SPENT}}
         sums[DecisionDayRow, (day, row["run"], row["cohort"], row["reasoner"])].update(met)
         sums[DecisionDayRow, (day, row["run"], row["cohort"], row["reasoner"])].update(more)
-    by = (LlmCallRow.decision, LlmCallRow.prompt, LlmCallRow.prompt_version, LlmCallRow.prompt_hash, LlmCallRow.model)
-    asked = [key for key, (_, _) in facts.items()]
-    query = select(*by, *_SPENT).where(LlmCallRow.decision.in_(asked), *_CALLS).group_by(*by)
-    for row in connection.execute(query).mappings():
+    for row in connection.execute(_SPENT_BY_PROMPT, {"keys": list(facts)}).mappings():
         where, met = facts[row["decision"]]
-        key = (*where, *(row[column.name] for column in by[1:]))
+        key = (*where, *(row[column.name] for column in _BY_PROMPT[1:]))
         sums[PromptDayRow, key].update(met)
         sums[PromptDayRow, key].update({name: _number(row[name]) for name in SPENT})
 
@@ -210,18 +242,15 @@ def fill(connection: Connection, progress: Callable[[int], None] = lambda done: 
     query = select(DecisionRow.decision).where(missing).order_by(DecisionRow.decision).limit(_CHUNK)
     while keys := connection.execute(query.where(DecisionRow.decision > last)).scalars().all():
         with tallied(connection, keys, new=True):
-            connection.execute(_insert(connection)(DigestRow), derive(connection, keys))
+            connection.execute(_inserting(connection.dialect.name, DigestRow), derive(connection, keys))
         done, last = done + len(keys), keys[-1]
         progress(done)
 
 
-def _of_last_round(
-    connection: Connection, last: dict[str, tuple[int, Any]], row: Any, column: Any
-) -> dict[str, Counter[str]]:
-    """How often each value of a column stands in the last round of each decision."""
-    query = select(row.decision, row.round, column, func.count()).where(row.decision.in_(list(last)))
+def _of_last_round(connection: Connection, last: dict[str, tuple[int, Any]], counts: Any) -> dict[str, Counter[str]]:
+    """How often each value stands in the last round of each decision."""
     found: dict[str, Counter[str]] = defaultdict(Counter)
-    for key, number, value, count in connection.execute(query.group_by(row.decision, row.round, column)):
+    for key, number, value, count in connection.execute(counts, {"keys": list(last)}):
         if number == last[key][0]:
             found[key][value] = count
     return found
@@ -229,22 +258,15 @@ def _of_last_round(
 
 def _slates(connection: Connection, keys: Sequence[str]) -> dict[str, tuple[list[tuple[str, str]], int]]:
     """(item, title) of each slate in its order, and how many of its items only reasoning brought in."""
-    query = (
-        select(SlateItemRow.decision, SlateItemRow.policy, SlateItemRow.item, SlateItemRow.title)
-        .where(SlateItemRow.decision.in_(keys), SlateItemRow.policy.in_(("rolegen", "backbone")))
-        .order_by(SlateItemRow.decision, SlateItemRow.policy, SlateItemRow.seq)
-    )
+    bound = {"keys": list(keys)}
     shown: dict[str, list[tuple[str, str]]] = defaultdict(list)
     plain: dict[str, set[str]] = defaultdict(set)
-    for key, policy, item, title in connection.execute(query):
+    for key, policy, item, title in connection.execute(_SLATES, bound):
         if policy == "rolegen":
             shown[key].append((item, title))
         else:
             plain[key].add(item)
-    drawn = select(SlateRow.decision, SlateRow.draw).where(
-        SlateRow.decision.in_(keys), SlateRow.policy == "rolegen", SlateRow.draw.is_not(None)
-    )
-    draws: dict[str, Draw] = {row.decision: row.draw for row in connection.execute(drawn)}
+    draws: dict[str, Draw] = {row.decision: row.draw for row in connection.execute(_DRAWS, bound)}
     return {
         key: (items, sum(fresh(item, plain[key], draws.get(key)) for item, _ in items)) for key, items in shown.items()
     }
@@ -256,11 +278,9 @@ def fresh(item: str, without: Iterable[str], draw: Draw | None) -> bool:
 
 
 def _calls(connection: Connection, keys: Sequence[str]) -> tuple[dict[str, Values], dict[str, set[str]]]:
-    by = (LlmCallRow.decision, LlmCallRow.prompt, LlmCallRow.prompt_version)
-    query = select(*by, *_SPENT).where(LlmCallRow.decision.in_(keys), *_CALLS).group_by(*by)
     spent: dict[str, Values] = {}
     prompts: dict[str, set[str]] = defaultdict(set)
-    for row in connection.execute(query).mappings():
+    for row in connection.execute(_SPENT_BY_PROMPT, {"keys": list(keys)}).mappings():
         sums = spent.setdefault(row["decision"], dict.fromkeys(SPENT, 0))
         for name in SPENT:
             sums[name] += _number(row[name])
@@ -284,15 +304,26 @@ def _add(connection: Connection, before: Sums, after: Sums) -> None:
                 values.append({**dict(zip(key_names, key, strict=True)), **dict.fromkeys(names, 0), **change})
         if not values:
             continue
-        statement = _insert(connection)(table)
-        added = {name: getattr(table, name) + statement.excluded[name] for name in names}
-        connection.execute(statement.on_conflict_do_update(index_elements=key_names, set_=added), values)
+        connection.execute(_adding(connection.dialect.name, table, key_names), values)
         if any(key not in (k for which, k in after if which is table) for key in keys):
             connection.execute(delete(table).where(table.decisions == 0))
 
 
-def _insert(connection: Connection) -> Any:
-    return sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+@cache
+def _adding(dialect: str, table: Any, key_names: tuple[str, ...]) -> Any:
+    """What adds numbers to rows of sums, built once."""
+    statement = _inserting(dialect, table)
+    added = {
+        column.name: column + statement.excluded[column.name]
+        for column in table.__table__.columns
+        if column.name not in key_names
+    }
+    return statement.on_conflict_do_update(index_elements=key_names, set_=added)
+
+
+@cache
+def _inserting(dialect: str, table: Any) -> Any:
+    return (sqlite.insert if dialect == "sqlite" else postgresql.insert)(table)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, and_, delete, func, or_, select
+from sqlalchemy import Connection, and_, bindparam, delete, func, or_, select
 from sqlalchemy.sql import ColumnElement
 
 from rolegen_errors import InputError
@@ -207,23 +207,27 @@ class FeedbackStore(Store):
     def lessons_for(self, user: str, cohort: str, at: datetime) -> tuple[Lesson, ...]:
         """Of each lesson in scope, the latest version learnt strictly before ``at``, if it is in force and has not expired by
         ``at``."""
-        newest = func.row_number().over(partition_by=LessonRow.lesson, order_by=LessonRow.learnt_at.desc())
-        ranked = select(*columns(LessonRow), newest.label("age")).where(LessonRow.learnt_at < at).subquery("ranked")
-        in_scope = or_(
-            ranked.c.scope == "all",
-            and_(ranked.c.scope == "cohort", ranked.c.scope_key == cohort),
-            and_(ranked.c.scope == "user", ranked.c.scope_key == user),
-        )
-        alive = or_(ranked.c.expires_at.is_(None), ranked.c.expires_at > at)
-        query = (
-            select(ranked)
-            .where(ranked.c.age == 1, ranked.c.status == "active", in_scope, alive)
-            .order_by(ranked.c.learnt_at, ranked.c.lesson)
-        )
         with self._read() as connection:
-            return tuple(rows.to_word(Lesson, row) for row in connection.execute(query).mappings())
+            found = connection.execute(_IN_FORCE, {"user": user, "cohort": cohort, "seen_at": at})
+            return tuple(rows.to_word(Lesson, row) for row in found.mappings())
 
 
+def _in_force() -> Any:
+    """Lessons of a user and a cohort at a time, built once: every decision asks."""
+    newest = func.row_number().over(partition_by=LessonRow.lesson, order_by=LessonRow.learnt_at.desc())
+    at = bindparam("seen_at", type_=LessonRow.learnt_at.type)
+    ranked = select(*columns(LessonRow), newest.label("age")).where(LessonRow.learnt_at < at).subquery("ranked")
+    in_scope = or_(
+        ranked.c.scope == "all",
+        and_(ranked.c.scope == "cohort", ranked.c.scope_key == bindparam("cohort")),
+        and_(ranked.c.scope == "user", ranked.c.scope_key == bindparam("user")),
+    )
+    alive = or_(ranked.c.expires_at.is_(None), ranked.c.expires_at > at)
+    found = select(ranked).where(ranked.c.age == 1, ranked.c.status == "active", in_scope, alive)
+    return found.order_by(ranked.c.learnt_at, ranked.c.lesson)
+
+
+_IN_FORCE = _in_force()
 _SPANS = select(DecisionRow.decision, DecisionRow.run, DecisionRow.user_id, DecisionRow.at, DecisionRow.horizon_end)
 
 
