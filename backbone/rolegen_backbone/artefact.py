@@ -251,12 +251,17 @@ class TrainedBackbone:
             return self
         model = copy.deepcopy(self.model)
         model.load_state_dict({**model.state_dict(), **self.trust[reasoner]})
-        return TrainedBackbone(model, self.space, self.log, self.as_of, self.platt, self.manifest, self.trust)
+        return self._with(model)
 
     def served(self) -> TrainedBackbone:
         """The same backbone with what never changes between decisions computed once (``serving.py``)."""
-        model = prepare(self.model)
-        return TrainedBackbone(model, self.space, self.log, self.as_of, self.platt, self.manifest, self.trust)
+        return self._with(prepare(self.model))
+
+    def _with(self, model: Backbone) -> TrainedBackbone:
+        """Another model over the same items and log: what was counted of them is counted once."""
+        other = copy.copy(self)
+        other.model = model.eval()
+        return other
 
     def decision(self, user: str, at: datetime, hint: Hint) -> Decision:
         """What the model may see of a user at a time.
