@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 INDEX_ABOVE = 50_000
 """items up to which an exact search is quick enough"""
+KEPT_FROM = 1_000
+"""items from which on reading what was fitted is quicker than fitting it for every command"""
 FORMAT = "2"
 KEPT = 3
 """catalogues whose folders stay: those of today and of the last changes"""
@@ -65,8 +67,8 @@ def open_similarity(
     Args:
         encoder: embeds titles and texts; None = TF-IDF.
         index_above: with more items than this, an index names what is compared.
-        store: folder for what takes long to make: embeddings of any number, and everything above ``index_above``. None
-            keeps it in a temporary folder as long as this process needs it.
+        store: folder for what takes long to make: embeddings of any number, TF-IDF of more than a few titles. None keeps what
+            has to be on disk in a temporary folder as long as this process needs it.
 
     Raises:
         MissingExtraError: an index is needed and its library is not installed.
@@ -75,7 +77,15 @@ def open_similarity(
     titles = [clean(title) for title in market.titles]
     large = len(titles) > index_above
     if encoder is None and not large:
-        return TfidfSimilarity.fit(titles, market.items)
+        if store is None or len(titles) < KEPT_FROM:
+            return TfidfSimilarity.fit(titles, market.items)
+        key = _digest("tfidf", "", _version("scikit-learn"), titles, None)
+        return _kept(
+            store,
+            key,
+            lambda folder: TfidfSimilarity.fit(titles, market.items).save(folder),
+            lambda folder: TfidfSimilarity.load(folder, None),
+        )
     if encoder is None:
         library = _version("tantivy")
         key = _digest("tfidf", library, _version("scikit-learn"), titles, market.category_code)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -201,6 +202,22 @@ def test_what_was_built_is_kept_until_the_catalogue_changes(
     changed = Market(pl.DataFrame(schema=EVENTS), renamed)
     assert found_by(open_similarity(changed, index_above=0, store=tmp_path), "zebra") == [1]
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_was_fitted_without_an_index_is_kept_and_says_the_same_to_the_last_bit(
+    shop: Market, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted = open_similarity(shop)
+    monkeypatch.setattr(opening, "KEPT_FROM", 2)
+    open_similarity(shop, store=tmp_path)
+    monkeypatch.setattr(opening.TfidfSimilarity, "fit", lambda *_: pytest.fail("fitted again"))
+    kept = open_similarity(shop, store=tmp_path)
+    assert not kept.indexed
+    codes = np.arange(len(shop.titles))
+    for text in ("red cup", "REDD KUPS", "", "nothing like it", shop.titles[3]):
+        for mine, theirs in zip(kept.near(text, 0.01), fitted.near(text, 0.01), strict=True):
+            assert mine.tolist() == theirs.tolist()
+        assert kept.of(text, codes).tolist() == fitted.of(text, codes).tolist()
 
 
 EVENTS = {"item": pl.String, "time": pl.Datetime("us", "UTC"), "price": pl.Float64, "behaviour": pl.String}
