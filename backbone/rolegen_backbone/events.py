@@ -128,6 +128,13 @@ class EventLog:
         return row if row < len(self.users) and self.users[row] == user else None
 
 
+def distinct(*columns: Ints) -> Ints:
+    """(N, len(columns)) the distinct rows in order; ``np.unique`` over rows compares them as bytes, four times slower."""
+    order = np.lexsort(columns[::-1])
+    rows = np.stack([column[order] for column in columns], axis=1)
+    return rows[np.r_[True, (rows[1:] != rows[:-1]).any(axis=1)]] if len(rows) else rows
+
+
 @dataclass(frozen=True)
 class Baskets:
     """Order days: all orders of one user on one UTC day, in order of (user, day), items distinct, refunds not netted.
@@ -148,7 +155,7 @@ class Baskets:
     def of(cls, log: EventLog) -> Baskets:
         """All order days of a log."""
         ordered = log.behaviour == ORDER
-        lines = np.unique(np.stack([log.user[ordered], log.time[ordered] // DAY, log.item[ordered]], axis=1), axis=0)
+        lines = distinct(log.user[ordered], log.time[ordered] // DAY, log.item[ordered])
         if not len(lines):
             empty = np.zeros(0, np.int64)
             return cls(user=empty, day=empty, start=np.zeros(1, np.int64), item=empty, previous=empty)

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from .events import DAY, ORDER, REFUND, EventLog, Floats, Ints
+from .events import DAY, ORDER, REFUND, EventLog, Floats, Ints, distinct
 from .neighbours import Neighbours, near_to
 
 WINDOWS: Final = (7, 14, 28, 91, 364)
@@ -139,7 +139,7 @@ class Clock:
     def __init__(self, log: EventLog, *, keep: int = 64) -> None:
         ordered = log.behaviour == ORDER
         # One count per user, item and day: a wholesaler's forty lines are one wish, not forty.
-        once = np.unique(np.stack([log.item[ordered], log.time[ordered] // DAY, log.user[ordered]], axis=1), axis=0)
+        once = distinct(log.item[ordered], log.time[ordered] // DAY, log.user[ordered])
         self._base = np.int64(_DAYS)
         self._keys = once[:, 0] * self._base + once[:, 1]
         self._items = np.arange(len(log.items), dtype=np.int64) * self._base
