@@ -100,18 +100,23 @@ def fit_candidates(
     swapped, useless, hostile = _made_up(model, best_items, chosen, reasoned, random)
     thinned = [_thin(hint, random) for hint in reasoned]
 
-    def with_hints(rows: list[int], given: Sequence[Hint], share: float = 1.0) -> list[Decision]:
+    def with_hints(rows: list[int], many: Sequence[tuple[Sequence[Hint], float]]) -> list[list[Decision]]:
+        """For each of ``many`` (hints, share of the weight) the decisions with them."""
+        pools = iter(
+            features.pools([(chosen[row].user, chosen[row].at, given[row].item) for given, _ in many for row in rows])
+        )
         return [
-            replace(d, pool=features.pool(d.user, d.at, given[row].item), hint=given[row], weight=d.weight * share)
-            for row in rows
-            for d in (chosen[row],)
+            [replace(chosen[row], pool=next(pools), hint=given[row], weight=chosen[row].weight * share) for row in rows]
+            for given, share in many
         ]
 
-    def keep(rows: list[int], given: Sequence[Hint], share: float = 1.0) -> list[_Kept]:
-        decisions = with_hints(rows, given, share)
-        fixed = np.random.default_rng([config.seed, 501])
-        parts = [decisions[low : low + config.batch] for low in range(0, len(decisions), config.batch)]
-        return [_keep(model, collate, part, fixed) for part in parts]
+    def keep(rows: list[int], many: Sequence[tuple[Sequence[Hint], float]]) -> list[_Kept]:
+        kept = []
+        for decisions in with_hints(rows, many):
+            fixed = np.random.default_rng([config.seed, 501])
+            parts = [decisions[low : low + config.batch] for low in range(0, len(decisions), config.batch)]
+            kept += [_keep(model, collate, part, fixed) for part in parts]
+        return kept
 
     noise = config.candidate_noise
     kinds = [
@@ -119,8 +124,7 @@ def fit_candidates(
         (thinned, (1 - noise) / 2),
         *((h, noise / 3) for h in (swapped, useless, hostile)),
     ]
-    learn = [part for given, share in kinds for part in keep(learn_rows, given, share)]
-    held = [part for given, share in kinds for part in keep(held_rows, given, share)]
+    learn, held = keep(learn_rows, kinds), keep(held_rows, kinds)
     weights = [weight for name, weight in model.named_parameters() if name.startswith(("candidate", "role_in"))]
     optimiser = torch.optim.AdamW(weights, lr=LEARNING_RATE, weight_decay=0.01)
     best, since, kept = _mean_loss(model, held), 0, [weight.detach().clone() for weight in weights]
@@ -145,10 +149,10 @@ def fit_candidates(
     fall_random, fall_adversarial, closed = close_gate(
         model,
         collate,
-        [d for _, useless, _ in draws for d in with_hints(held_rows, useless)],
-        [d for _, _, hostile in draws for d in with_hints(held_rows, hostile)],
+        [d for some in with_hints(held_rows, [(useless, 1.0) for _, useless, _ in draws]) for d in some],
+        [d for some in with_hints(held_rows, [(hostile, 1.0) for _, _, hostile in draws]) for d in some],
     )
-    own = keep(held_rows, reasoned)
+    own = keep(held_rows, [(reasoned, 1.0)])
     whole = sum(float(part.weight_BS.sum()) for part in own)
     without = -sum(float((part.rest_BS * part.weight_BS).sum()) for part in own) / whole
     return CandidateFit(some, _mean_loss(model, own), without, fall_random, fall_adversarial, closed)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Final
@@ -302,6 +303,15 @@ class Features:
             feature[:, b + 4] = np.log1p((same * seen.times).sum(axis=1))
             feature[:, b + 5 :] = self._wording(pool, seen)
         return Pool(item=pool, feature=feature, user=seen.facts, extra=len(new))
+
+    def pools(self, asked: Sequence[tuple[int, int, Ints | None]]) -> list[Pool]:
+        """:meth:`pool` for each (user, at, extra). Computed in order of time: what goes with what is counted anew for every few
+        weeks and kept for the latest only, so that a walk to and fro would count it for every single decision.
+        """
+        found: dict[int, Pool] = {}
+        for place in sorted(range(len(asked)), key=lambda place: asked[place][1]):
+            found[place] = self.pool(*asked[place])
+        return [found[place] for place in range(len(asked))]
 
     def _wording(self, pool: Ints, seen: _Seen) -> Floats:
         """(P, 4) how the pool's titles resemble those of the user's own items, each item itself left out."""

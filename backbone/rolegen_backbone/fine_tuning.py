@@ -149,15 +149,11 @@ def _returns(
     fresh = baskets.day[basket[order]] >= cut
     since = order[fresh][-tune.returns :]
     before = order[~fresh][-len(since) :] if len(since) else order[:0]
+    chosen = [*before, *since]
+    asked = [(int(baskets.user[basket[k]]), int(day[k]) * DAY, None) for k in chosen]
     return [
-        Decision(
-            int(baskets.user[basket[k]]),
-            int(day[k]) * DAY,
-            old.features.pool(int(baskets.user[basket[k]]), int(day[k]) * DAY),
-            target=baskets.items_of(int(basket[k])),
-            weight=float(weight[k]),
-        )
-        for k in (*before, *since)
+        Decision(user, at, pool, target=baskets.items_of(int(basket[k])), weight=float(weight[k]))
+        for k, (user, at, _), pool in zip(chosen, asked, old.features.pools(asked), strict=True)
     ]
 
 
@@ -191,7 +187,8 @@ def _trust(
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """The candidate part's weights after real decisions, and what is to be told of it."""
     given = {(one.user, one.at): one.hint for one in some}
-    decisions = [Decision(one.user, one.at, features.pool(one.user, one.at), target=one.ordered) for one in some]
+    pools = features.pools([(one.user, one.at, None) for one in some])
+    decisions = [Decision(one.user, one.at, pool, target=one.ordered) for one, pool in zip(some, pools, strict=True)]
     fit = fit_candidates(model, log, features, decisions, lambda keys: [given[key] for key in keys], config, progress)
     part = {
         name: weight.detach().clone()

@@ -185,9 +185,9 @@ class Eyes:
         """What is seen at (user index, Unix second) decisions; each must have a row before it."""
         model, log, features = self.backbone.model, self.backbone.log, self.backbone.features
         trails = [Trail.of(log, self.shelf, user, at) for user, at in decisions]
-        pools = [
-            features.pool(user, at, favourites.of(trail)) for (user, at), trail in zip(decisions, trails, strict=True)
-        ]
+        pools = features.pools(
+            [(user, at, favourites.of(trail)) for (user, at), trail in zip(decisions, trails, strict=True)]
+        )
         given = [Decision(user, at, _whole(pool)) for (user, at), pool in zip(decisions, pools, strict=True)]
         encoded = model.encode(self.backbone.collate.batch(given))
         state, memory = encoded.state_BD.float().numpy(), encoded.memory_BTD[:, 1:].float().numpy()

@@ -281,3 +281,17 @@ def test_threads_that_look_at_different_days_do_not_disturb_each_other() -> None
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(look, range(4)))
+
+
+def test_many_pools_are_those_of_each_and_count_the_market_once_for_each_month(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, counted = make(ROWS), list[int]()
+    count = features.neighbours._count
+    monkeypatch.setattr(features.neighbours, "_count", lambda day: counted.append(day) or count(day))
+    days = [TODAY - 28 * month for month in range(12)]
+    asked = [(0, day * DAY, np.array([k % 6]) if k % 2 else None) for k, day in enumerate([*days, *days, *days])]
+    found = features.pools(asked)
+    assert len(counted) == 12
+    for ask, pool in zip(asked, found, strict=True):
+        alone = make(ROWS).pool(*ask)
+        assert (pool.item == alone.item).all() and (pool.feature == alone.feature).all()
+        assert (pool.user == alone.user).all() and pool.extra == alone.extra
