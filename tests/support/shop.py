@@ -34,7 +34,6 @@ width = 16
 layers = 1
 history = 16
 codebook = 16
-max_returns = 300
 max_hints = 60
 max_read = 100
 max_spells = 300
