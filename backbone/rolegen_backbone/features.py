@@ -315,15 +315,17 @@ class Features:
 
     def _wording(self, pool: Ints, seen: _Seen) -> Floats:
         """(P, 4) how the pool's titles resemble those of the user's own items, each item itself left out."""
-        cosine = self._text[pool] @ self._text[seen.own].T
         other = pool[:, None] != seen.own[None, :]
-        cosine = np.where(other, cosine, 0.0)
         fading, last = (
             seen.fading / max(float(seen.fading.sum()), 1e-6),
             seen.in_last / max(float(seen.in_last.sum()), 1.0),
         )
+        # Everything here is finite; BLAS reads beyond the end of a row now and then, and numpy warns of what lies there.
+        with np.errstate(invalid="ignore"):
+            cosine = np.where(other, self._text[pool] @ self._text[seen.own].T, 0.0)
+            near, near_last = cosine @ fading, cosine @ last
         alike = np.log1p(((cosine > ALIKE) * seen.times).sum(axis=1))
-        return np.stack([cosine @ fading, cosine @ last, cosine.max(axis=1), alike], axis=1)
+        return np.stack([near, near_last, cosine.max(axis=1), alike], axis=1)
 
     def _look(self, user: int, at: int) -> _Seen:
         log, day = self.log, at // DAY
