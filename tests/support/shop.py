@@ -34,9 +34,8 @@ width = 16
 layers = 1
 history = 16
 codebook = 16
-max_hints = 60
-max_read = 100
-max_spells = 300
+max_read = 300
+max_spells = 1000
 """
 
 
