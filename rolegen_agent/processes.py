@@ -26,6 +26,7 @@ from rolegen_graphs import decision_id
 from .facade import Progress, RoleGen
 from .parenthood import end_with_parent
 from .project import moment
+from .turns import take_short_turns
 
 if TYPE_CHECKING:
     from .batch import AwakenReport
@@ -126,6 +127,7 @@ def _spread(
 def _open(root: Path, overrides: Mapping[str, Mapping[str, object]] | None, spans: bool) -> None:
     global _shop
     end_with_parent()
+    take_short_turns()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _shop = RoleGen.open(root, overrides=overrides)
     if spans:

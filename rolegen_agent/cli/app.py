@@ -12,6 +12,7 @@ import typer
 
 from rolegen_errors import RoleGenError
 
+from ..turns import take_short_turns
 from . import (
     data,
     decide,
@@ -114,6 +115,7 @@ app.add_typer(memory, name="memory")
 
 def main() -> None:
     """Entry point of the command."""
+    take_short_turns()
     try:
         app()
     except RoleGenError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import secrets
-import sys
 from typing import Annotated
 
 import typer
@@ -20,8 +19,6 @@ DEFAULT_PORT = 8724
 TOKEN = "ROLEGEN_SERVE_TOKEN"
 """environment variable with the token that programs bear; it is no option, since options show in process lists"""
 LEAST_TOKEN = 16
-SWITCH_S = 0.001
-"""for so long at most a thread that computes keeps the one that answers waiting; Python's own is five times as long"""
 
 
 def serve(
@@ -64,7 +61,6 @@ def serve(
                 out.print(f"serving http://{shown}:{taken}", markup=False, soft_wrap=True)
                 err.print("Ctrl-C ends it", style="dim")
 
-            sys.setswitchinterval(SWITCH_S)
             gc.collect()
             gc.freeze()  # what was loaded stays: looking through it again and again would hold up answers
             serve_app(app, host, port, ready, what="slates")

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from rolegen_errors import ProjectError, RoleGenError
 
 from ..batch import AwakenReport
+from ..turns import take_short_turns
 from .connection import Told, gist, plain
 from .desk import Desk, reporting
 
@@ -90,6 +91,7 @@ class Decider:
     def __init__(self, opening: Any, at: datetime, desk: Desk) -> None:
         import ray
 
+        take_short_turns()
         self._opening: Opening = ray.get(opening)
         self._at, self._desk = at, desk
         self._shop: Awakens | None = None

@@ -7,6 +7,8 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
+from rolegen_agent.turns import take_short_turns
+
 T = TypeVar("T")
 A = TypeVar("A")
 PRELOAD = (
@@ -34,5 +36,5 @@ def run_in_fork(work: Callable[[A], T], argument: A) -> T:
 
 def run_in_forks(work: Callable[[A], T], arguments: list[A]) -> list[T]:
     """The same side by side, one process for each argument."""
-    with ProcessPoolExecutor(len(arguments), forks()) as pool:
+    with ProcessPoolExecutor(len(arguments), forks(), take_short_turns) as pool:
         return list(pool.map(work, arguments))
