@@ -152,7 +152,10 @@ class Ranker:
     def slate(
         self, user: str, at: datetime, candidates: Sequence[Candidate], size: int, labels: Sequence[RoleLabel] = ()
     ) -> Slate:
-        reasons = {c.item: c for c in candidates if c.item is not None}
+        reasons = dict[str, Candidate]()
+        for one in candidates:
+            if one.item is not None:
+                reasons.setdefault(one.item, one)  # the first spec of an item counts, as with the backbone
         drawn = luck_of("slate", user).sample(list(ITEMS), size)
         ranked = list(dict.fromkeys([*drawn[: size // 2], *reasons, *drawn]))[:size]
         return Slate(
