@@ -320,7 +320,7 @@ class Features:
             seen.fading / max(float(seen.fading.sum()), 1e-6),
             seen.in_last / max(float(seen.in_last.sum()), 1.0),
         )
-        # Everything here is finite, and so is what comes out; numpy's products warn of invalid numbers now and then all the same.
+        # Everything that goes in is finite; numpy's products warn of invalid numbers now and then all the same.
         with np.errstate(invalid="ignore"):
             cosine = np.where(other, self._text[pool] @ self._text[seen.own].T, 0.0)
             near, near_last = cosine @ fading, cosine @ last
