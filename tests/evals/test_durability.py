@@ -20,7 +20,7 @@ from rolegen_evals.bench import Order
 from rolegen_evals.bench import run as bench
 from rolegen_evals.load.cluster import own_cluster, postgres_programs
 from rolegen_evals.load.processes import forks
-from rolegen_evals.load.shop import AT, open_shop
+from rolegen_evals.load.shop import AT, open_shop, user_name
 from rolegen_evals.load.sweep import CountingLlm, Job, Rows, differences, dump, live, sweep, undisturbed
 
 pytest_plugins = ["tests.support.postgres"]
@@ -213,3 +213,11 @@ def test_the_load_benchmark_loses_and_doubles_nothing(postgres_url: str, monkeyp
     assert 0 < figures["throughput.share_of_endpoint.batch"] <= 1.05
     assert figures["throughput.requests_at_once.batch"] <= 2, "no more at once than [llm] concurrency says"
     assert figures["cpu_ms_per_decision.plain.loop"] > 0
+
+
+def test_the_made_up_shop_tells_what_its_memory_finds_right(tmp_path: Path) -> None:
+    users = [user_name(number) for number in range(150)]  # among them some to whom two specs bring the same item
+    with open_memory(tmp_path / "memory.db") as memory:
+        shop = open_shop(memory, "alike", endpoint=None, concurrency=1)
+        awaken(shop, memory, users, AT, workers=1, checkpoints=None)
+        assert list(memory.verify()) == []
