@@ -43,6 +43,10 @@ class Limits(BaseModel):
         return self.usd_per_decision is not None or self.usd_per_run is not None
 
 
+Admit = Callable[[Spending, Spending], None]
+"""raises where the sums of a decision and of its run are too large"""
+
+
 class Ledger(Protocol):
     """Sums of what one run and its decisions have used, shared by all who work on the run."""
 
@@ -50,7 +54,7 @@ class Ledger(Protocol):
         self,
         decision: str,
         more: Spending,
-        admit: Callable[[Spending, Spending], None] = lambda of_decision, of_run: None,
+        admit: Admit | None = None,
     ) -> None:
         """Add to decision and run as one step. ``admit`` gets both sums with ``more`` in them; what it raises undoes it."""
         ...
@@ -72,11 +76,12 @@ class ProcessLedger:
         self,
         decision: str,
         more: Spending,
-        admit: Callable[[Spending, Spending], None] = lambda of_decision, of_run: None,
+        admit: Admit | None = None,
     ) -> None:
         with self._lock:
             of_decision, of_run = self._of[decision] + more, self._run + more
-            admit(of_decision, of_run)
+            if admit is not None:
+                admit(of_decision, of_run)
             self._of[decision], self._run = of_decision, of_run
 
     def total(self) -> Spending:
@@ -98,6 +103,7 @@ class Budget:
 
     def __init__(self, limits: Limits, ledger: Ledger | None = None) -> None:
         self.limits = limits
+        self._limited = any(limit is not None for limit in limits.model_dump().values())
         self.ledger: Ledger = ledger or ProcessLedger()
 
     def reserve(self, decision: str, tokens: int, usd: float) -> Reservation:
@@ -117,7 +123,7 @@ class Budget:
                     f"{unit}_per_decision", getattr(of_decision, unit), getattr(more, unit), BudgetError, decision
                 )
 
-        self.ledger.add(decision, more, admit)
+        self.ledger.add(decision, more, admit if self._limited else None)
         return Reservation(decision, tokens, usd)
 
     def settle(self, reservation: Reservation, tokens: int, usd: float) -> None:

@@ -21,7 +21,7 @@ from .digests import refresh, tallied
 from .models import ArtefactRow, BegunRow, DecisionRow, LlmCallRow, PromptRow
 from .records import OUTSTANDING as OUTSTANDING
 from .records import Artefact, PromptText, Usage
-from .spending import WHOLE_RUN, SpendingStore
+from .spending import SpendingStore
 from .store import columns, now
 
 _TOKENS = ("input_tokens", "output_tokens")
@@ -67,13 +67,12 @@ class CallStore(SpendingStore):
             tokens, usd = call.input_tokens + call.output_tokens, call.cost_usd or 0.0
             if was.error == OUTSTANDING:  # else it was read before, with an error: its reservation is settled
                 tokens, usd = tokens - was.input_tokens - was.output_tokens, usd - (was.cost_usd or 0.0)
-            for decision in (WHOLE_RUN, call.site.decision):
-                self._add(connection, run, decision, Spending(0, tokens, usd))
+            self._add_to_both(connection, run, call.site.decision, Spending(0, tokens, usd))
         return True
 
     def find_call(self, request_hash: str) -> LlmCall | None:
         """The latest answered call with that hash, or None. A call is answered when its ``error`` is empty."""
-        with self._read() as connection:
+        with self._read_once() as connection:
             found = connection.execute(_LATEST_ANSWER, {"hash": request_hash}).mappings().one_or_none()
         return None if found is None else rows.to_call(found)
 

@@ -118,6 +118,11 @@ def reading(engine: Engine) -> Engine:
     return engine.execution_options(isolation_level="REPEATABLE READ")
 
 
+def alone(engine: Engine) -> Engine:
+    """The same pool of a server; each statement is a transaction of its own, in one message."""
+    return engine.execution_options(isolation_level="AUTOCOMMIT")
+
+
 def _sqlite_events(engine: Engine) -> None:
     """SQLAlchemy's recipe for pysqlite: the driver starts no transactions of its own, we emit BEGIN."""
 

@@ -62,7 +62,7 @@ class DecisionStore(Store):
         and user, for :meth:`usage`, :meth:`calls` and :meth:`erase`."""
         key = decision_id(run, user, at)
         values = {"decision": key, "run": run, "user_id": user, "at": at, "begun_at": now()}
-        with self._write() as connection:
+        with self._write_once() as connection:
             self._upsert(connection, BegunRow, [values], keep=("begun_at",))
         return key
 
@@ -161,7 +161,7 @@ class DecisionStore(Store):
     def recorded(self, decisions: Collection[str]) -> set[str]:
         """Those of ``decisions``, by id, that are recorded."""
         found: set[str] = set()
-        with self._read() as connection:
+        with self._read_once() as connection:  # what one part tells does not hang on another's
             for chunk in chunks(sorted(decisions)):
                 found.update(connection.execute(_RECORDED, {"keys": chunk}).scalars())
         return found

@@ -207,7 +207,7 @@ class FeedbackStore(Store):
     def lessons_for(self, user: str, cohort: str, at: datetime) -> tuple[Lesson, ...]:
         """Of each lesson in scope, the latest version learnt strictly before ``at``, if it is in force and has not expired by
         ``at``."""
-        with self._read() as connection:
+        with self._read_once() as connection:
             found = connection.execute(_IN_FORCE, {"user": user, "cohort": cohort, "seen_at": at})
             return tuple(rows.to_word(Lesson, row) for row in found.mappings())
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, TextClause, select, text
 
+from ..llm.budget import Admit
 from ..llm.usage import Spending
 from .models import SpendingRow
 from .store import Store
@@ -16,6 +15,21 @@ WHOLE_RUN = ""
 """in the place of a decision"""
 REMOVED = "removed"
 """in the place of all decisions of a run that were erased or pruned: what they cost stays part of the run"""
+_COUNTED = ("calls", "tokens", "usd")
+
+
+def _adding(*decisions: str) -> TextClause:
+    """The statement for the decisions of these parameters. Written out, since SQLAlchemy builds one of several rows anew each
+    time that it runs, which takes longer than to run it."""
+    rows = ", ".join(f"(:run, :{decision}, :calls, :tokens, :usd)" for decision in decisions)
+    added = ", ".join(f"{name} = llm_spending.{name} + excluded.{name}" for name in _COUNTED)
+    return text(
+        f"INSERT INTO llm_spending (run, decision, calls, tokens, usd) VALUES {rows}"  # noqa: S608 - of constants alone
+        f" ON CONFLICT (run, decision) DO UPDATE SET {added} RETURNING decision, calls, tokens, usd"
+    )
+
+
+_ADD, _ADD_TO_BOTH = _adding("decision"), _adding("decision", "whole")
 
 
 class SpendingStore(Store):
@@ -26,39 +40,43 @@ class SpendingStore(Store):
         run: str,
         decision: str,
         more: Spending,
-        admit: Callable[[Spending, Spending], None] = lambda of_decision, of_run: None,
+        admit: Admit | None = None,
     ) -> None:
         """Add ``more`` to what a decision and its run have used, in one transaction.
 
-        ``admit`` gets both sums with ``more`` in them; what it raises undoes the addition and passes through.
+        ``admit`` gets both sums with ``more`` in them; what it raises undoes the addition and passes through. Without it the
+        row of the run, which all writers want, is not held from one message to the server to the next.
         """
-        with self._write() as connection:
-            of_run = self._add(connection, run, WHOLE_RUN, more)  # first, so that writers queue up for the same row
-            admit(self._add(connection, run, decision, more), of_run)
+        if admit is None:
+            with self._write_once() as connection:
+                self._add_to_both(connection, run, decision, more)
+        else:
+            with self._write() as connection:
+                admit(*self._add_to_both(connection, run, decision, more))
 
     def spent(self, run: str, decision: str = WHOLE_RUN) -> Spending:
         """What a run, or one decision of it, has used; requests under way count with their estimates."""
         query = select(SpendingRow.calls, SpendingRow.tokens, SpendingRow.usd).where(
             SpendingRow.run == run, SpendingRow.decision == decision
         )
-        with self._read() as connection:
+        with self._read_once() as connection:
             found = connection.execute(query).one_or_none()
         return Spending() if found is None else Spending(found.calls, found.tokens, found.usd)
 
-    @cached_property
-    def _adding(self) -> Any:
-        """The statement, built once: it runs four times for every request, and building it takes longer than running it."""
-        names = ("calls", "tokens", "usd")
-        statement = self._insert(SpendingRow)
-        added = {name: getattr(SpendingRow, name) + statement.excluded[name] for name in names}
-        return statement.on_conflict_do_update(index_elements=["run", "decision"], set_=added).returning(
-            SpendingRow.calls, SpendingRow.tokens, SpendingRow.usd
-        )
+    def _add(self, connection: Connection, run: str, decision: str, more: Spending) -> None:
+        connection.execute(_ADD, _values(run, decision, more))
 
-    def _add(self, connection: Connection, run: str, decision: str, more: Spending) -> Spending:
-        values = {"run": run, "decision": decision, "calls": more.calls, "tokens": more.tokens, "usd": more.usd}
-        found = connection.execute(self._adding, values).one()
-        return Spending(found.calls, found.tokens, found.usd)
+    def _add_to_both(
+        self, connection: Connection, run: str, decision: str, more: Spending
+    ) -> tuple[Spending, Spending]:
+        """The sums of the decision and of the run. That of the run comes last: all writers wait for it."""
+        found = connection.execute(_ADD_TO_BOTH, {**_values(run, decision, more), "whole": WHOLE_RUN})
+        sums = {row.decision: Spending(row.calls, row.tokens, row.usd) for row in found}
+        return sums[decision], sums[WHOLE_RUN]
+
+
+def _values(run: str, decision: str, more: Spending) -> dict[str, Any]:
+    return {"run": run, "decision": decision, **{name: getattr(more, name) for name in _COUNTED}}
 
 
 class RunLedger:
@@ -71,7 +89,7 @@ class RunLedger:
         self,
         decision: str,
         more: Spending,
-        admit: Callable[[Spending, Spending], None] = lambda of_decision, of_run: None,
+        admit: Admit | None = None,
     ) -> None:
         self._store.spend(self._run, decision, more, admit)
 

@@ -19,7 +19,18 @@ from rolegen_graphs.words import Slate
 
 from . import rows
 from .claims import Claims, FileClaims, ServerClaims
-from .database import OUTAGE_SECONDS, connect, parse_url, reading, shown, sqlite_file, store_errors, until_back, writing
+from .database import (
+    OUTAGE_SECONDS,
+    alone,
+    connect,
+    parse_url,
+    reading,
+    shown,
+    sqlite_file,
+    store_errors,
+    until_back,
+    writing,
+)
 from .models import Base, DecisionRow, SlateItemRow, SlateRow
 from .rows import Values
 from .schema import ensure_schema
@@ -49,6 +60,9 @@ class Store:
         self._upserts: dict[tuple[Any, ...], tuple[Sequence[str], Any, Any]] = {}
         self._writer, self._reader = writing(self._engine), reading(self._engine)
         is_sqlite = self._engine.dialect.name == "sqlite"
+        # A single statement is a transaction of its own: a server need not be told its beginning and its end.
+        self._write_single = self._writer if is_sqlite else alone(self._engine)
+        self._read_single = self._reader if is_sqlite else alone(self._engine)
         self._insert = sqlite.insert if is_sqlite else postgresql.insert
         # SQLite lets waiting writers poll; a lock lets the threads of one process take turns instead.
         self._turn: AbstractContextManager[Any] = threading.Lock() if is_sqlite else nullcontext()
@@ -100,6 +114,18 @@ class Store:
     @contextmanager
     def _read(self) -> Iterator[Connection]:
         with store_errors(self.url), self._session(self._reader) as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def _write_once(self) -> Iterator[Connection]:
+        """For a single statement; as :meth:`_write` otherwise."""
+        with store_errors(self.url), self._turn, self._session(self._write_single) as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def _read_once(self) -> Iterator[Connection]:
+        """For a single statement; as :meth:`_read` otherwise."""
+        with store_errors(self.url), self._session(self._read_single) as connection, connection.begin():
             yield connection
 
     def _session(self, engine: Engine | None = None) -> Connection:

@@ -33,9 +33,18 @@ class TimedMemory(Memory):
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
-        began = time.perf_counter()
-        with super()._write() as connection:
+        with self._timed(), super()._write() as connection:
             yield connection
+
+    @contextmanager
+    def _write_once(self) -> Iterator[Connection]:
+        with self._timed(), super()._write_once() as connection:
+            yield connection
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
         self.seconds.append(time.perf_counter() - began)
 
 
