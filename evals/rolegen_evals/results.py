@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from rolegen_errors import InputError
@@ -53,24 +54,34 @@ class Result:
         path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def show(self, console: Console | None = None) -> None:
-        """Print one table per task: a row for each system, a column for each metric."""
+        """Print one table per task: a row for each system, a column for each metric; or the other way round where that is too
+        wide to be read."""
         console = console or Console()
         for task in dict.fromkeys(key.split(".", 2)[0] for key in self.figures):
-            console.print(self._table(task))
+            table = self._table(task)
+            wide = Measurement.get(console, console.options.update(width=1_000), table).maximum
+            console.print(table if wide <= console.width else self._table(task, turned=True))
         console.print(f"{self.name}: {self.seconds:.1f} s on {self.machine}, commit {self.commit}", style="dim")
 
-    def _table(self, task: str) -> Table:
+    def _table(self, task: str, *, turned: bool = False) -> Table:
         parts = {tuple(key.split(".", 2)): figure for key, figure in self.figures.items()}
         mine = {(metric, system): figure for (name, metric, system), figure in parts.items() if name == task}
         metrics = list(dict.fromkeys(metric for metric, _ in mine))
+        systems = list(dict.fromkeys(system for _, system in mine))
+        down, across = (metrics, systems) if turned else (systems, metrics)
         table = Table(title=task, title_justify="left", title_style="bold")
-        table.add_column("system")
-        for metric in metrics:
-            table.add_column(metric, justify="right")
-        for system in dict.fromkeys(system for _, system in mine):
-            cells = [mine.get((metric, system)) for metric in metrics]
-            table.add_row(system, *("" if cell is None else f"{cell:.4g}" for cell in cells))
+        table.add_column("metric" if turned else "system")
+        for one in across:
+            table.add_column(one, justify="right")
+        for row in down:
+            cells = [mine.get((row, one) if turned else (one, row)) for one in across]
+            table.add_row(row, *("" if cell is None else _shown(cell) for cell in cells))
         return table
+
+
+def _shown(figure: float) -> str:
+    """Four digits, and never an exponent where a number of things is meant."""
+    return f"{figure:,.0f}" if abs(figure) >= 1_000 else f"{figure:.4g}"
 
 
 def commit() -> str:

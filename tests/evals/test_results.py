@@ -93,3 +93,13 @@ def test_all_benchmarks_go_into_one_folder_and_what_is_done_at_this_commit_stays
     assert all_benchmarks.run_all(order, tmp_path, only=["two"]).written == ["two"], "another commit measures anew"
     with pytest.raises(InputError, match="no benchmark three"):
         all_benchmarks.run_all(order, tmp_path, only=["three"])
+
+
+def test_a_wide_table_is_turned_so_that_every_figure_can_be_read() -> None:
+    printed = Console(file=io.StringIO(), width=80)
+    metrics = [f"metric_number_{number}" for number in range(12)]
+    figures = {f"load.{metric}.{system}": 10_000 + n for n, metric in enumerate(metrics) for system in ("one", "two")}
+    result(**figures).show(printed)
+    said = printed.file.getvalue()  # type: ignore[attr-defined]
+    assert all(metric in said for metric in metrics)
+    assert all(f"{10_000 + n:,}" in said for n in range(12))
